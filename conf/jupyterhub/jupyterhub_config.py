@@ -1,0 +1,145 @@
+"""JupyterHub's configuration: values come from the site's settings, the environment and secret files."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from wod_hub.authenticator import SeatAuthenticator
+from wod_hub.routes import LiveRoutes
+from wod_hub.spawner import SeatSpawner
+
+c = get_config()  # noqa: F821
+
+settings = json.loads(Path("/etc/wod/settings.json").read_text())
+project = os.environ["WOD_PROJECT"]
+
+
+def secret(name: str) -> str:
+    """A secret of this service."""
+    return (Path("/run/secrets") / name).read_text().strip()
+
+
+# --- Where things are ---
+
+c.JupyterHub.db_url = "postgresql+psycopg://hub@/hub?host=/run/postgresql"
+c.JupyterHub.upgrade_db = True
+
+c.JupyterHub.hub_ip = "0.0.0.0"  # noqa: S104
+c.JupyterHub.hub_connect_ip = "hub"
+
+c.JupyterHub.proxy_class = LiveRoutes
+c.LiveRoutes.should_start = False
+c.LiveRoutes.dynamic_config_file = "/var/lib/traefik/hub.yaml"
+c.LiveRoutes.traefik_entrypoint = "web"
+c.LiveRoutes.traefik_api_entrypoint = "api"
+c.LiveRoutes.traefik_api_url = "http://proxy:8099"
+c.LiveRoutes.traefik_api_username = "hub"
+c.LiveRoutes.traefik_api_password = secret("proxy-password")
+
+# Where TLS ends in front of us the hub cannot see that participants came by it; elsewhere it goes by the
+# request, so that every name of this host works.
+if settings["WODBEEXTPROTO"] == "https":
+    c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}:{settings['WODBEEXTPORT']}/"
+
+# A restart of the hub is nobody's business: servers, routes and open websockets stay.
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.cleanup_proxy = False
+
+# --- Who may do what ---
+
+c.JupyterHub.authenticator_class = SeatAuthenticator
+c.SeatAuthenticator.first_seat = settings["WODUSERMIN"]
+c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
+c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
+# All whom the authenticator knows: that is the seats that are ready.
+c.SeatAuthenticator.allow_all = True
+
+c.JupyterHub.services = [{"name": "admintk", "api_token": secret("admin-token")}]
+c.JupyterHub.load_roles = [
+    {
+        "name": "jupyteradmin",
+        "description": "The worker, which gives seats out and takes them back",
+        "scopes": [
+            "admin:users",
+            "admin:groups",
+            "admin:servers",
+            "read:roles",
+            "tokens",
+            "list:users",
+            "list:services",
+            "read:services",
+            "read:hub",
+            "access:services",
+            "access:servers",
+            "proxy",
+            "shutdown",
+        ],
+        "services": ["admintk"],
+    },
+    {
+        "name": "user",
+        "description": "A participant: his own server, nothing else",
+        "scopes": [
+            "servers!user",
+            "access:servers!user",
+            "read:users:name!user",
+            "read:users:groups!user",
+            "users:activity!user",
+        ],
+    },
+]
+
+# --- Servers ---
+
+c.JupyterHub.spawner_class = SeatSpawner
+c.SeatSpawner.project = project
+c.SeatSpawner.image = os.environ["WOD_LAB_IMAGE"]
+# The image is there before the stack starts; looking for it would cost every start.
+c.SeatSpawner.pull_policy = "skip"
+c.SeatSpawner.homes = f"{os.environ['WOD_STATE']}/data/students"
+c.SeatSpawner.uid_base = settings["UIDBASE"]
+c.SeatSpawner.gid_base = settings["GIDBASE"]
+c.SeatSpawner.mem_limit = settings["WODSEATMEMORY"]
+c.SeatSpawner.cpu_limit = settings["WODSEATCPUS"]
+c.SeatSpawner.pids_limit = settings["WODSEATPIDS"]
+c.SeatSpawner.starts = settings["WODSEATSTARTS"]
+c.SeatSpawner.use_internal_ip = True
+c.SeatSpawner.remove = True
+c.SeatSpawner.default_url = "/lab"
+# Starts queue (WODSEATSTARTS): these count the waiting too, and POST …/server answers when the server does.
+c.SeatSpawner.start_timeout = 900
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 900}
+c.JupyterHub.concurrent_spawn_limit = 0
+c.JupyterHub.allow_named_servers = False
+c.JupyterHub.redirect_to_server = True
+c.JupyterHub.shutdown_on_logout = True
+# A participant who comes back to a server that was stopped gets it without asking.
+c.JupyterHub.implicit_spawn_seconds = 1
+
+# --- Cookies and pages ---
+
+# It has to be 32 bytes, whatever the file holds.
+c.JupyterHub.cookie_secret = hashlib.sha256(secret("cookie-secret").encode()).digest()
+c.JupyterHub.cookie_max_age_days = settings["WODCOOKIEDAYS"]
+
+logo = settings["BRANDINGLOGOURL"]
+logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo else ""
+c.JupyterHub.tornado_settings |= {
+    "cookie_options": {"expires_days": settings["WODCOOKIEDAYS"]},
+    "headers": {
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"connect-src 'self'; img-src 'self' {logo_origin}; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+    },
+}
+c.JupyterHub.template_paths = ["/opt/wod/share/wod/templates"]
+c.JupyterHub.template_vars = {
+    "branding": settings["BRANDING"],
+    "branding_wod": settings["BRANDINGWOD"],
+    "branding_url": settings["BRANDINGURL"],
+    "branding_logo_url": logo,
+}

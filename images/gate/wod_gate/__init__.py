@@ -1,0 +1,1 @@
+"""The gate: lets through to the Docker Engine what the policy allows, and nothing else."""

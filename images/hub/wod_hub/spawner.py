@@ -1,0 +1,172 @@
+"""Servers: seat n gets a container of its own, closed in, and is ready the moment its server answers."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import docker
+from dockerspawner import DockerSpawner
+from jupyterhub.utils import url_path_join
+from tornado import web
+from tornado.httpclient import AsyncHTTPClient
+from traitlets import Integer, Unicode, default
+
+STEP = 0.015
+"""Seconds between two looks at a port that does not answer yet."""
+
+ALIVE_CHECK = 1.0
+"""Seconds between two looks at whether a container that does not answer still runs."""
+
+
+class SeatSpawner(DockerSpawner):
+    """Starts `student<n>`'s server as the container `<project>-student<n>`, as that seat and in its limits.
+
+    At most `starts` servers start at the same time, the others wait their turn: each start takes a processor
+    for its whole duration, so that more at once would make everybody wait for the last.
+    """
+
+    project = Unicode(help="Name of the Compose project that the servers belong to.").tag(config=True)
+    homes = Unicode(help="Directory on the host with the seats' homes.").tag(config=True)
+    homes_inside = Unicode("/student", help="The same directory as servers see it.").tag(config=True)
+    uid_base = Integer(help="Seat n has the uid uid_base + n.").tag(config=True)
+    gid_base = Integer(help="Seat n has the gid gid_base + n.").tag(config=True)
+    pids_limit = Integer(512, help="Processes and threads of one seat.").tag(config=True)
+    starts = Integer(3, help="Servers that may be starting at the same time.").tag(config=True)
+    ready_timeout = Integer(60, help="Seconds from a container's start to its answer.").tag(config=True)
+
+    _turns: asyncio.Semaphore | None = None
+    _executor = ThreadPoolExecutor(16, thread_name_prefix="engine")
+
+    @cached_property
+    def seat(self) -> int:
+        """The number of the seat."""
+        return int(self.user.name.removeprefix("student"))
+
+    @property
+    def home(self) -> str:
+        """The seat's home, as its server sees it."""
+        return f"{self.homes_inside}/{self.user.name}"
+
+    @default("prefix")
+    def _prefix(self) -> str:
+        return self.project
+
+    @default("network_name")
+    def _network(self) -> str:
+        return f"{self.project}_seats"
+
+    @default("extra_create_kwargs")
+    def _create_options(self) -> dict[str, Any]:
+        return {
+            "hostname": self.user.name,
+            "user": f"{self.uid_base + self.seat}:{self.gid_base + self.seat}",
+            "working_dir": self.home,
+            "labels": {"wod.project": self.project, "wod.seat": str(self.seat)},
+        }
+
+    @default("extra_host_config")
+    def _host_options(self) -> dict[str, Any]:
+        owner = f"uid={self.uid_base + self.seat},gid={self.gid_base + self.seat}"
+        return {
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "cgroupns": "private",
+            "read_only": True,
+            # Memory of the seat, like everything else it takes; programs may be compiled and run in /tmp.
+            "tmpfs": {
+                "/tmp": "exec,nosuid,nodev,mode=1777",  # noqa: S108
+                "/run": f"nosuid,nodev,mode=0755,{owner}",
+                "/var/lib/extrausers": f"nosuid,nodev,mode=0755,size=64k,{owner}",
+            },
+            "memswap_limit": self.mem_limit,
+            "pids_limit": self.pids_limit,
+            "log_config": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        }
+
+    @default("mounts")
+    def _home_mount(self) -> list[dict[str, Any]]:
+        # A mount and not a volume: for a home that does not exist the engine then refuses, where it would
+        # otherwise make one that belongs to root.
+        return [{"type": "bind", "source": f"{self.homes}/{self.user.name}", "target": self.home}]
+
+    def get_env(self) -> dict[str, str]:
+        """JupyterHub's variables for this one server, and who and where it is; nothing of the hub's own."""
+        return super().get_env() | {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
+
+    async def get_command(self) -> None:
+        """The image's own."""
+
+    async def start(self) -> str:
+        """Start the server when it is its turn, and return its URL once it answers there."""
+        cls = type(self)
+        if cls._turns is None:
+            cls._turns = asyncio.Semaphore(self.starts)
+        async with cls._turns:
+            began = time.monotonic()
+            ip, port = await super().start()
+            running = time.monotonic()
+            url = f"http://{ip}:{port}"
+            await self._until_answering(ip, port)
+            self.log.info(
+                "%s: container in %.3f s, server in %.3f s",
+                self.user.name,
+                running - began,
+                time.monotonic() - running,
+            )
+            return url
+
+    async def _until_answering(self, ip: str, port: int) -> None:
+        """Wait in short steps for the port, then for the server behind it; HTTPError if there is none."""
+        deadline = time.monotonic() + self.ready_timeout
+        look_at = time.monotonic() + ALIVE_CHECK
+        while not await self._is_open(ip, port):
+            now = time.monotonic()
+            if now > deadline:
+                raise web.HTTPError(500, f"The server did not answer within {self.ready_timeout} seconds.")
+            if now > look_at:
+                ended = await self.poll()
+                if ended is not None:
+                    raise web.HTTPError(500, "The server ended before it answered.")
+                look_at = now + ALIVE_CHECK
+            await asyncio.sleep(STEP)
+        await AsyncHTTPClient().fetch(
+            f"http://{ip}:{port}" + url_path_join(self.server.base_url, "api"),
+            request_timeout=max(1.0, deadline - time.monotonic()),
+        )
+
+    @staticmethod
+    async def _is_open(ip: str, port: int) -> bool:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), timeout=1)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def poll(self) -> int | str | None:
+        """None while the server runs, else how it ended. What a former hub left half started ends here."""
+        if self.object_id:
+            return await super().poll()
+        if await self.get_object():
+            await self.remove_object()
+        return 0
+
+    async def get_url(self) -> str:
+        """Where the running server is: asked by a hub that was restarted."""
+        ip, port = await self.get_ip_and_port()
+        return f"http://{ip}:{port}{self.server.base_url}"
+
+    async def remove_object(self) -> None:
+        """Remove the container, running or not; when this returns its name is free."""
+        try:
+            await self.docker("remove_container", self.object_id, v=True, force=True)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if error.status_code != 409:
+                raise
+        # 409: the engine is removing it already, because it ended.
+        while await self.get_object():
+            await asyncio.sleep(STEP)

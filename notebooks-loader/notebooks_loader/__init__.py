@@ -1,0 +1,1 @@
+"""Workshops on their way from a folder to a participant's home: found, rendered for one seat, installed."""

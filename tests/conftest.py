@@ -1,0 +1,75 @@
+"""What the tests share: the checkout, and a stack of their own for those that need one."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ARTEFACTS = ROOT / "artefacts"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack of the tests: its own project, state directory, ports."""
+
+    state: Path
+    project: str
+    port: int
+    mail_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wodctl(self, *words: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run `wodctl` on this stack, as an operator would."""
+        done = subprocess.run(
+            [sys.executable, "-m", "wodctl", "--state", str(self.state), "--project", self.project, *words],
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"wodctl {' '.join(words)}: {done.stdout}\n{done.stderr}"
+        return done
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "WODBEPORT": str(self.port),
+            "WODPOSTPORT": str(self.mail_port),
+            "WODUSERMAX": "60",
+            "WODBEFQDN": "127.0.0.1",
+        }
+
+    def container(self, service: str) -> str:
+        """Name of the container of a service."""
+        return f"{self.project}-{service}-1"
+
+
+def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
+    """Run the engine's client and return what it prints."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout, check=False)
+    assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """The whole stack, started by `wodctl up` from an empty state directory and removed with its data at the end."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18000, mail_port=20025)
+    started = made.wodctl("up", check=False, timeout=2400)
+    (ARTEFACTS / "up.txt").write_text(started.stdout + started.stderr)
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield made
+    logs = made.wodctl("logs", "--tail=all", check=False)
+    (ARTEFACTS / "stack.log").write_text(logs.stdout + logs.stderr)
+    if not os.environ.get("WOD_TESTS_KEEP"):
+        made.wodctl("down", "--volumes", "--yes")

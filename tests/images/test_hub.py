@@ -1,0 +1,663 @@
+"""The hub and the services it leans on: who gets in, how a seat's server is closed in, what survives what."""
+
+import http.client
+import http.cookiejar
+import json
+import os
+import re
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.conftest import ROOT, docker
+from wodctl.adapters import configuration
+from wodctl.adapters.builder import Builder
+from wodctl.adapters.state import DB, FOLDERS, GATE, HUB
+
+PASSWORD = "correct-horse-7"  # noqa: S105
+STARTS = 2
+SETTINGS = {
+    "WODUSERMIN": 1,
+    "WODUSERMAX": 20,
+    "UIDBASE": 2000,
+    "GIDBASE": 2000,
+    "WODSEATMEMORY": "1G",
+    "WODSEATCPUS": 1.5,
+    "WODSEATPIDS": 300,
+    "WODSEATSTARTS": STARTS,
+    "WODCOOKIEDAYS": 0.17,
+    "WODBEEXTPROTO": "http",
+    "WODBEEXTFQDN": "localhost",
+    "WODBEEXTPORT": 8000,
+    "BRANDING": "Grapevine Workshops",
+    "BRANDINGWOD": "Grapevine & Friends",
+    "BRANDINGURL": "https://grapevine.example",
+    "BRANDINGLOGOURL": "",
+}
+
+# What the worker's migrations make, as far as the hub knows of it.
+SEATS = """
+CREATE SCHEMA wod AUTHORIZATION wod; SET ROLE wod;
+CREATE TABLE wod.seat (number int PRIMARY KEY, state text, password_hash text);
+CREATE FUNCTION wod.seat_login(name text) RETURNS TABLE (password_hash text)
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS
+    'SELECT s.password_hash FROM wod.seat s WHERE name = ''student'' || s.number AND s.state = ''ready''';
+GRANT USAGE ON SCHEMA wod TO hub; GRANT EXECUTE ON FUNCTION wod.seat_login TO hub;
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a browser sees after following all redirects."""
+
+    status: int
+    path: str
+    text: str
+    headers: http.client.HTTPMessage
+
+    @property
+    def alert(self) -> str:
+        """The words of the page's warning."""
+        found = re.search(r'role="alert">(.*?)</div>', self.text, re.DOTALL)
+        return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split()) if found else ""
+
+
+class Browser:
+    """Follows redirects and keeps cookies."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._opener = urllib.request.build_opener(cookies)
+
+    def get(self, path: str, form: dict[str, str] | None = None) -> Page:
+        data = urllib.parse.urlencode(form).encode() if form else None
+        try:
+            with self._opener.open(self._url + path, data, timeout=60) as answer:
+                return self._page(answer)
+        except urllib.error.HTTPError as error:
+            return self._page(error)
+
+    def log_in(self, name: str, password: str) -> Page:
+        form = self.get("/hub/login").text
+        xsrf = re.search(r'name="_xsrf" value="([^"]+)"', form)
+        assert xsrf, form
+        return self.get("/hub/login", {"_xsrf": xsrf[1], "username": name, "password": password})
+
+    @staticmethod
+    def _page(answer: Any) -> Page:
+        path = urllib.parse.urlsplit(answer.url).path
+        return Page(answer.status, path, answer.read().decode(), answer.headers)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub with database, gate and proxy of its own, run as the stack runs them."""
+
+    project: str
+    state: Path
+    images: dict[str, str]
+
+    def container(self, name: str) -> str:
+        return f"{self.project}-{name}"
+
+    def seat(self, number: int) -> str:
+        return f"{self.project}-student{number}"
+
+    def address(self, name: str) -> str:
+        words = [
+            "inspect",
+            "--format",
+            f'{{{{(index .NetworkSettings.Networks "{self.project}_seats").IPAddress}}}}',
+        ]
+        return docker(*words, self.container(name)).strip()
+
+    @property
+    def url(self) -> str:
+        """Where participants come in."""
+        return f"http://{self.address('proxy')}:8000"
+
+    def browser(self) -> Browser:
+        return Browser(self.url)
+
+    @property
+    def token(self) -> str:
+        return (self.state / "secrets" / "admin-token").read_text()
+
+    def call(self, method: str, path: str, token: str = "") -> tuple[int, Any]:
+        """Ask the hub's API, as the worker does unless another token is given."""
+        request = urllib.request.Request(
+            f"http://{self.address('hub')}:8081/hub/api{path}",
+            method=method,
+            headers={"Authorization": f"token {token or self.token}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def start(self, seat: int) -> int:
+        """Status of the start of a seat's server."""
+        self.call("POST", f"/users/student{seat}")
+        return self.call("POST", f"/users/student{seat}/server")[0]
+
+    def server(self, seat: int, path: str, method: str = "GET", body: bytes | None = None) -> Any:
+        """Ask a seat's server through the proxy."""
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/user/student{seat}{path}",
+            method=method,
+            data=body,
+            headers={"Authorization": f"token {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.loads(answer.read())
+
+    def sql(self, statement: str) -> None:
+        docker(
+            *["exec", "--user", f"{DB}:{DB}", self.container("db"), "psql", "--quiet", "--no-psqlrc"],
+            *["--set=ON_ERROR_STOP=1", "--username=postgres", "--dbname=wod", f"--command={statement}"],
+        )
+
+    def run_hub(self) -> None:
+        docker("rm", "--force", self.container("hub"), check=False)
+        self.run(
+            "hub",
+            *["--network-alias=hub", "--tmpfs=/tmp", "--env=DOCKER_HOST=unix:///run/gate/docker.sock"],
+            *["--volume", f"{self.project}_routes:/var/lib/traefik"],
+            *["--volume", f"{self.state}/secrets:/run/secrets:ro"],
+            *["--volume", f"{self.state}/run/gate/hub:/run/gate"],
+            *["--volume", f"{self.state}/run/db:/run/postgresql"],
+        )
+
+    def run(self, name: str, *options: str, network: str = "") -> None:
+        """Start a service with what all of them have in common."""
+        docker(
+            *["run", "--detach", "--name", self.container(name), "--read-only", "--cap-drop=ALL"],
+            *["--security-opt=no-new-privileges", f"--network={network or self.project + '_seats'}"],
+            *["--env", f"WOD_PROJECT={self.project}", "--env", f"WOD_STATE={self.state}"],
+            *["--env", f"WOD_LAB_IMAGE={self.images['lab']}"],
+            *["--volume", f"{self.state}/settings.json:/etc/wod/settings.json:ro"],
+            *[*options, self.images[name]],
+        )
+
+    def wait_until_healthy(self, *names: str) -> None:
+        deadline = time.monotonic() + 90
+        for name in names:
+            word = ["inspect", "--format", "{{.State.Health.Status}}", self.container(name)]
+            while docker(*word).strip() != "healthy":
+                assert time.monotonic() < deadline, docker("logs", self.container(name))
+                time.sleep(0.2)
+
+    def wait_until_api_answers(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if self.call("GET", "/")[0] == 200:
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, docker("logs", self.container("hub"))
+            time.sleep(0.1)
+
+
+def exists(container: str) -> bool:
+    return bool(docker("ps", "--all", "--quiet", "--filter", f"name=^{container}$").strip())
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    state = Path("/var/lib/wod-tests")
+    builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
+    names = ["db", "gate", "hub", "lab", "proxy"]
+    builder.build([name for name in builder.missing() if name in names])
+    # The path of a socket is known to the kernel in at most 108 characters.
+    folder = Path(f"/tmp/wodtesthub-{os.getpid()}")  # noqa: S108
+    made = Hub(f"wodtesthub{os.getpid()}", folder, {name: builder.tag(name) for name in names})
+    prepare(folder)
+    try:
+        docker("network", "create", f"{made.project}_seats")
+        database = [
+            f"--volume={folder}/run/db:/run/postgresql",
+            f"--volume={folder}/data/db:/var/lib/postgresql/data",
+        ]
+        made.run("db", *database, "--tmpfs=/tmp", "--tmpfs=/var/lib/extrausers:mode=1777", network="none")
+        group = os.stat("/var/run/docker.sock").st_gid
+        sockets = [
+            f"--volume={folder}/run/gate:/run/gate",
+            "--volume=/var/run/docker.sock:/var/run/docker.sock",
+        ]
+        made.run("gate", f"--group-add={group}", *sockets, network="none")
+        made.run("proxy", "--network-alias=proxy", f"--volume={made.project}_routes:/var/lib/traefik:ro")
+        made.wait_until_healthy("db", "gate", "proxy")
+        made.run_hub()
+        made.wait_until_healthy("hub")
+        made.sql(SEATS)
+        argon2 = f"from argon2 import PasswordHasher as P; print(P().hash({PASSWORD!r}))"
+        stored = docker("exec", made.container("hub"), "python", "-c", argon2).strip()
+        made.sql(
+            "INSERT INTO wod.seat VALUES"
+            f"(1, 'ready', '{stored}'), (2, 'ready', '{stored}'), (3, 'cleaning', '{stored}'),"
+            f"(4, 'ready', NULL), (21, 'ready', '{stored}')"
+        )
+        yield made
+    finally:
+        left = docker("ps", "--all", "--quiet", "--filter", f"name=^{made.project}-").split()
+        docker("rm", "--force", "--volumes", *left, check=False)
+        docker("network", "rm", f"{made.project}_seats", check=False)
+        docker("volume", "rm", f"{made.project}_routes", check=False)
+        shutil.rmtree(folder)
+
+
+def prepare(folder: Path) -> None:
+    """The state directory that these services need, owned as `wodctl up` does it."""
+    for owned in FOLDERS:
+        (folder / owned.path).mkdir(parents=True)
+        (folder / owned.path).chmod(owned.mode)
+        os.chown(folder / owned.path, owned.uid, owned.gid)
+    folder.chmod(0o711)
+    (folder / "settings.json").write_text(json.dumps(SETTINGS))
+    (folder / "secrets").chmod(0o755)
+    for name in ("admin-token", "cookie-secret", "proxy-password"):
+        secret = folder / "secrets" / name
+        secret.write_text(uuid.uuid4().hex * 2)
+        secret.chmod(0o400)
+        os.chown(secret, HUB, HUB)
+    for seat in range(1, 16):
+        home = folder / "data" / "students" / f"student{seat}"
+        home.mkdir(mode=0o700)
+        os.chown(home, 2000 + seat, 2000 + seat)
+
+
+@pytest.fixture
+def seat_one(hub: Hub) -> Iterator[dict[str, Any]]:
+    """The running server of seat 1, as the engine sees it."""
+    assert hub.start(1) == 201
+    yield json.loads(docker("inspect", hub.seat(1)))[0]
+    hub.call("DELETE", "/users/student1")
+
+
+# --- who gets in ---
+
+
+def test_a_participant_lands_in_jupyterlab(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """With the right password, whatever his phone made of the name, a participant is in his JupyterLab."""
+    for name in ("student1", " Student1 "):
+        page = hub.browser().log_in(name, PASSWORD)
+        assert (page.status, page.path) == (200, "/user/student1/lab")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("student1", "wrong"),
+        ("student1", ""),
+        ("student3", PASSWORD),
+        ("student4", PASSWORD),
+        ("student5", PASSWORD),
+        ("student21", PASSWORD),
+        ("student01", PASSWORD),
+        ("root", PASSWORD),
+        ("student1' OR '1'='1", PASSWORD),
+        ("stüdent1", PASSWORD),
+    ],
+)
+def test_nobody_else_gets_in(hub: Hub, name: str, password: str) -> None:
+    """A wrong password, a seat that is not ready or none of ours: all get the same helpful refusal."""
+    page = hub.browser().log_in(name, password)
+    assert page.status == 403
+    assert page.path == "/hub/login"
+    assert "If the time of your workshop is over" in page.alert
+
+
+def test_unknown_users_cost_the_same_work(hub: Hub) -> None:
+    """How long a refusal takes does not tell whether the seat is taken."""
+
+    def median(name: str) -> float:
+        spent = []
+        for _ in range(7):
+            browser = hub.browser()
+            browser.get("/hub/login")
+            began = time.monotonic()
+            browser.log_in(name, "wrong")
+            spent.append(time.monotonic() - began)
+        return sorted(spent)[3]
+
+    taken, unknown = median("student1"), median("student9")
+    assert 0.5 < taken / unknown < 2
+
+
+def test_a_database_that_is_away_is_said_on_the_login_page(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """While the database is away the login page says so, and when it is back everything goes on."""
+    docker("stop", hub.container("db"))
+    try:
+        page = hub.browser().log_in("student1", PASSWORD)
+        assert page.status == 503
+        assert "try again in a minute" in page.alert
+        assert 'name="password"' in page.text
+    finally:
+        docker("start", hub.container("db"))
+        hub.wait_until_healthy("db")
+    assert hub.browser().log_in("student1", PASSWORD).path == "/user/student1/lab"
+    assert hub.call("GET", "/users/student1")[1]["servers"][""]["ready"]
+
+
+def test_only_seats_can_be_users(hub: Hub) -> None:
+    """The API makes no user who is not a seat of this backend."""
+    for name in ("admin", "student0", "student21", "student1x"):
+        assert hub.call("POST", f"/users/{name}")[0] == 400, name
+
+
+def test_a_login_lasts_as_long_as_the_site_says(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """The login cookie ends after WODCOOKIEDAYS."""
+    connection = http.client.HTTPConnection(hub.address("proxy"), 8000, timeout=10)
+    connection.request("GET", "/hub/login")
+    answer = connection.getresponse()
+    xsrf = re.search(r'name="_xsrf" value="([^"]+)"', answer.read().decode())
+    assert xsrf
+    cookies = "; ".join(line.split(";")[0] for line in answer.headers.get_all("Set-Cookie", []))
+    form = urllib.parse.urlencode({"_xsrf": xsrf[1], "username": "student1", "password": PASSWORD})
+    headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/hub/login", form, headers)
+    given = [
+        line
+        for line in connection.getresponse().headers.get_all("Set-Cookie", [])
+        if "jupyterhub-hub-login" in line
+    ]
+    expires = re.search(r"expires=([^;]+)", given[0])
+    assert expires and "HttpOnly" in given[0]
+    left = time.mktime(time.strptime(expires[1], "%a, %d %b %Y %H:%M:%S GMT")) - time.mktime(time.gmtime())
+    assert left == pytest.approx(0.17 * 86400, abs=120)
+
+
+def test_a_participant_sees_nobody_else(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """A participant can neither list users, nor look into another seat's server, nor start it."""
+    browser = hub.browser()
+    browser.log_in("student1", PASSWORD)
+    assert hub.start(2) == 201
+    try:
+        assert browser.get("/hub/api/users").status == 403
+        assert browser.get("/user/student2/api/contents").status in (403, 404)
+        assert browser.get("/hub/spawn/student2").status in (403, 404)
+        assert browser.get("/hub/admin").status in (403, 404)
+    finally:
+        hub.call("DELETE", "/users/student2")
+
+
+def test_a_servers_token_is_good_for_its_seat_only(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """With the token that a participant finds in his server's environment nothing can be had of the hub."""
+    environment = dict(line.split("=", 1) for line in seat_one["Config"]["Env"])
+    own = environment["JUPYTERHUB_API_TOKEN"]
+    assert hub.call("GET", "/user", own)[1]["name"] == "student1"
+    for method, path in [("GET", "/users"), ("POST", "/users/student2"), ("POST", "/users/student1/tokens")]:
+        assert hub.call(method, path, own)[0] in (403, 404), path
+
+
+def test_metrics_are_not_public(hub: Hub) -> None:
+    """The hub tells nobody without a token how it is doing."""
+    assert hub.browser().get("/hub/metrics").status == 403
+
+
+# --- pages ---
+
+
+def test_pages_are_the_sites_own(hub: Hub) -> None:
+    """The login page carries the site's names, loads nothing from elsewhere and can be read by a phone."""
+    page = hub.browser().get("/")
+    assert page.path == "/hub/login"
+    assert "Grapevine Workshops" in page.text and "Grapevine &amp; Friends" in page.text
+    loaded = re.findall(r'<(?:link|script|img)\b[^>]*?(?:href|src)="([^"]+)"', page.text)
+    assert loaded and all(source.startswith("/hub/") for source in loaded)
+    assert all(hub.browser().get(source).status == 200 for source in loaded)
+    assert 'name="viewport"' in page.text
+    assert "JupyterHub" not in page.text
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+
+
+def test_a_participant_whose_login_is_over_is_told_so(hub: Hub) -> None:
+    """Whoever comes to a seat without a login is told that it may have ended with the workshop."""
+    page = hub.browser().get("/user/student2/lab")
+    assert page.path == "/hub/login"
+    assert "You are not logged in any more" in page.text
+
+
+@pytest.mark.parametrize("path", ["/hub/home", "/hub/token", "/hub/nowhere", "/user/student2/lab"])
+def test_every_page_is_dressed(hub: Hub, seat_one: dict[str, Any], path: str) -> None:
+    """No page of the hub is left in the looks of the original."""
+    browser = hub.browser()
+    browser.log_in("student1", PASSWORD)
+    page = browser.get(path)
+    assert "Grapevine Workshops" in page.text and "JupyterHub" not in page.text
+
+
+# --- servers ---
+
+
+def test_a_server_is_closed_in(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """A seat's container has the seat's identity and home, the site's limits, and nothing else."""
+    config, host = seat_one["Config"], seat_one["HostConfig"]
+    assert (config["User"], config["Hostname"], config["WorkingDir"]) == (
+        "2001:2001",
+        "student1",
+        "/student/student1",
+    )
+    assert config["Labels"].items() >= {"wod.project": hub.project, "wod.seat": "1"}.items()
+    assert (host["Memory"], host["MemorySwap"]) == (2**30, 2**30)
+    assert (host["CpuQuota"], host["CpuPeriod"], host["PidsLimit"]) == (150_000, 100_000, 300)
+    assert host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["ReadonlyRootfs"] and host["AutoRemove"]
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
+    assert [(mount["Type"], mount["Source"], mount["Destination"]) for mount in seat_one["Mounts"]] == [
+        ("bind", f"{hub.state}/data/students/student1", "/student/student1")
+    ]
+    assert list(seat_one["NetworkSettings"]["Networks"]) == [f"{hub.project}_seats"]
+    assert not host["PortBindings"]
+
+
+def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """A server's environment holds its own token, no other secret, and nothing of how the site is built."""
+    environment = "\n".join(seat_one["Config"]["Env"])
+    for name in ("admin-token", "cookie-secret", "proxy-password"):
+        assert (hub.state / "secrets" / name).read_text() not in environment, name
+    assert (
+        "docker.sock" not in environment
+        and str(hub.state) not in environment
+        and "postgresql" not in environment
+    )
+
+
+def test_a_server_is_ready_when_the_start_is_answered(hub: Hub) -> None:
+    """When the API has answered 201 the server can be reached through the proxy at once."""
+    for seat in (5, 6, 7):
+        assert hub.start(seat) == 201
+        assert "version" in hub.server(seat, "/api")
+        assert hub.call("DELETE", f"/users/student{seat}")[0] == 204
+        assert not exists(hub.seat(seat))
+
+
+def test_servers_start_a_few_at_a_time(hub: Hub) -> None:
+    """No more than WODSEATSTARTS servers start at the same time; the others wait and none fails."""
+    seats, most, done = range(5, 12), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.is_set():
+            running = set(
+                docker("ps", "--format", "{{.Names}}", "--filter", f"name=^{hub.project}-student").split()
+            )
+            answering = {hub.seat(seat) for seat in seats if hub_says_ready(hub, seat)}
+            most = max(most, len(running - answering))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(len(seats)) as pool:
+            statuses = list(pool.map(hub.start, seats))
+    finally:
+        done.set()
+        watcher.join()
+        with ThreadPoolExecutor(len(seats)) as pool:
+            list(pool.map(lambda seat: hub.call("DELETE", f"/users/student{seat}"), seats))
+    assert set(statuses) == {201}
+    # One may just have answered that the watcher saw running before.
+    assert 1 <= most <= STARTS + 1
+
+
+def hub_says_ready(hub: Hub, seat: int) -> bool:
+    status, user = hub.call("GET", f"/users/student{seat}")
+    return status == 200 and any(server["ready"] for server in user["servers"].values())
+
+
+def test_logging_out_stops_the_server(hub: Hub) -> None:
+    """Logging out stops the server, and logging in again starts it."""
+    assert hub.start(1) == 201
+    browser = hub.browser()
+    browser.log_in("student1", PASSWORD)
+    assert browser.get("/hub/logout").path == "/hub/login"
+    wait_until(lambda: not exists(hub.seat(1)))
+    assert browser.get("/user/student1/lab").path == "/hub/login"
+    browser.log_in("student1", PASSWORD)
+    wait_until(lambda: browser.get("/hub/").path == "/user/student1/lab")
+    hub.call("DELETE", "/users/student1")
+
+
+def test_a_deleted_user_is_logged_out(hub: Hub) -> None:
+    """When the worker deletes a seat's user, the login in the participant's browser is worth nothing."""
+    assert hub.start(1) == 201
+    browser = hub.browser()
+    assert browser.log_in("student1", PASSWORD).path == "/user/student1/lab"
+    assert hub.call("DELETE", "/users/student1")[0] == 204
+    assert hub.start(1) == 201
+    assert browser.get("/user/student1/lab").path == "/hub/login"
+    hub.call("DELETE", "/users/student1")
+
+
+def test_a_server_that_died_can_be_started_again(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """After a server was killed the next start gives a new one at once."""
+    docker("kill", hub.seat(1))
+    wait_until(lambda: not exists(hub.seat(1)))
+    assert hub.start(1) == 201
+    assert "version" in hub.server(1, "/api")
+
+
+def test_a_home_that_is_missing_is_not_invented(hub: Hub) -> None:
+    """Without the seat's home its server does not start, and nothing is left of the attempt."""
+    assert hub.start(17) == 500
+    assert not exists(hub.seat(17))
+    assert not (hub.state / "data" / "students" / "student17").exists()
+    hub.call("DELETE", "/users/student17")
+
+
+# --- restarts ---
+
+
+def test_a_restart_of_the_hub_disconnects_nobody(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """A kernel's websocket works while the hub is away and after, and the hub knows the server again."""
+    kernel = hub.server(1, "/api/kernels", "POST", b'{"name": "python3"}')["id"]
+    url = f"ws://{hub.address('proxy')}:8000/user/student1/api/kernels/{kernel}/channels"
+    with connect(url, additional_headers={"Authorization": f"token {hub.token}"}) as channels:
+        assert run_cell(channels, "x = 1; print(x)") == "1\n"
+        docker("kill", hub.container("hub"))
+        assert run_cell(channels, "x += 1; print(x)") == "2\n"
+        docker("start", hub.container("hub"))
+        hub.wait_until_api_answers()
+        assert run_cell(channels, "x += 1; print(x)") == "3\n"
+        wait_until(lambda: hub_says_ready(hub, 1))
+    assert json.loads(docker("inspect", hub.seat(1)))[0]["Id"] == seat_one["Id"]
+    assert hub.browser().log_in("student1", PASSWORD).path == "/user/student1/lab"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6])
+def test_a_start_that_the_hub_did_not_finish_leaves_nothing_behind(hub: Hub, seconds: float) -> None:
+    """Whenever the hub dies within a start, the server can be started and removed when it is back."""
+    hub.call("POST", "/users/student8")
+    with ThreadPoolExecutor(1) as pool:
+        attempt = pool.submit(hub.call, "POST", "/users/student8/server")
+        time.sleep(seconds)
+        docker("kill", hub.container("hub"))
+        assert attempt.exception() is not None or attempt.result()[0] == 201
+    docker("start", hub.container("hub"))
+    hub.wait_until_api_answers()
+    if not hub_says_ready(hub, 8):
+        assert hub.start(8) == 201
+    assert "version" in hub.server(8, "/api")
+    assert hub.call("DELETE", "/users/student8")[0] == 204
+    assert not exists(hub.seat(8))
+
+
+def test_the_hub_waits_for_the_engine(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """A hub that starts while the gate is away waits for it, and does not give up the servers that run."""
+    docker("stop", hub.container("gate"))
+    docker("restart", hub.container("hub"))
+    time.sleep(3)
+    docker("start", hub.container("gate"))
+    hub.wait_until_api_answers()
+    assert hub_says_ready(hub, 1)
+    assert exists(hub.seat(1))
+
+
+def run_cell(channels: ClientConnection, code: str) -> str:
+    """What a cell prints."""
+    message = uuid.uuid4().hex
+    header = {
+        "msg_id": message,
+        "msg_type": "execute_request",
+        "username": "",
+        "session": "test",
+        "version": "5.3",
+    }
+    content = {
+        "code": code,
+        "silent": False,
+        "store_history": False,
+        "user_expressions": {},
+        "allow_stdin": False,
+    }
+    request = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "buffers": []}
+    channels.send(json.dumps(request | {"channel": "shell"}))
+    printed = ""
+    while True:
+        answer = json.loads(channels.recv(timeout=30))
+        if answer["parent_header"].get("msg_id") != message:
+            continue
+        if answer["msg_type"] == "stream":
+            printed += answer["content"]["text"]
+        if answer["msg_type"] == "status" and answer["content"]["execution_state"] == "idle":
+            return printed
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# --- the image ---
+
+
+def test_the_image_is_small(hub: Hub) -> None:
+    """The hub takes at most 300 MB of disk."""
+    assert int(docker("image", "inspect", "--format", "{{.Size}}", hub.images["hub"])) < 300_000_000
+
+
+def test_the_hub_runs_as_its_own_user(hub: Hub) -> None:
+    """The hub's processes belong to wod-hub, and the gate and the database know it by that."""
+    assert docker("exec", hub.container("hub"), "id", "-u").strip() == str(HUB)
+    listed = docker("top", hub.container("hub"), "-eo", "pid,uid").split()[2:]
+    owners = listed[1::2]
+    assert set(owners) == {str(HUB)}
+    assert os.stat(hub.state / "run" / "gate" / "hub" / "docker.sock").st_uid == GATE

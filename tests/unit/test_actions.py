@@ -1,0 +1,369 @@
+"""Actions on seats, with stand-ins for the hub, the homes and the register."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wodctl.actions.carry_out import ATTEMPTS, carry_out
+from wodctl.actions.site import Site
+from wodctl.errors import ActionFailed, ContentProblem, Unavailable
+from wodctl.model import seat as seats_module
+from wodctl.model.seat import Seat
+
+FREE = Seat(3, "free")
+
+
+@dataclass
+class Register:
+    """Seat 3, one action on it, and all states that both went through."""
+
+    seat_3: Seat = FREE
+    action: Any = None
+    states: list[str] = field(default_factory=list)
+    hashed: str | None = None
+
+    def seat(self, number: int) -> Seat | None:
+        assert number == 3
+        return self.seat_3
+
+    def _becomes(self, **changes: Any) -> None:
+        self.seat_3 = replace(self.seat_3, **changes)
+        self.states.append(self.seat_3.state)
+        self.hashed = None
+
+    def set_preparing(self, number: int, customer: int, workshop: str | None, mode: str | None) -> None:
+        self._becomes(state="preparing", customer=customer, workshop=workshop, mode=mode, lease_until=None)
+
+    def set_ready(self, number: int, password_hash: str, lease_until: datetime) -> None:
+        self._becomes(state="ready", lease_until=lease_until)
+        self.hashed = password_hash
+
+    def set_cleaning(self, number: int) -> None:
+        self._becomes(state="cleaning")
+
+    def set_failed(self, number: int, reason: str) -> None:
+        self._becomes(state="failed", reason=reason)
+
+    def set_free(self, number: int) -> None:
+        self._becomes(state="free", customer=None, workshop=None, mode=None, lease_until=None)
+
+    def begin_action(self, number: int) -> Any:
+        if self.action.state not in ("queued", "running"):
+            return None
+        self.action.state = "running"
+        return self.action
+
+    def note_phases(self, number: int, phases: Any) -> None:
+        self.action.phases = [phase["name"] for phase in phases]
+
+    def put_back_action(self, number: int, reason: str) -> None:
+        self.action.state, self.action.reason = "queued", reason
+
+    def end_action(self, number: int, state: str, reason: str | None, phases: Any) -> None:
+        self.action.state, self.action.reason, self.action.durations = state, reason, phases
+
+
+@dataclass
+class World:
+    """A hub and homes that write down what is done to them; the step named `trouble_at` raises `trouble`."""
+
+    done: list[str] = field(default_factory=list)
+    trouble_at: str = ""
+    trouble: BaseException = field(default_factory=lambda: ActionFailed("The engine is out of addresses."))
+
+    def _do(self, step: str) -> None:
+        if step == self.trouble_at:
+            raise self.trouble
+        self.done.append(step)
+
+
+class Hub(World):
+    def ensure_absent(self, user: str) -> None:
+        self._do(f"hub forgets {user}")
+
+    def start_server(self, user: str) -> None:
+        self._do(f"server of {user}")
+
+    def wait_for_answer(self, user: str) -> None:
+        self._do(f"answer of {user}")
+
+
+class Homes(World):
+    def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
+        fill(Path("/nowhere"))
+        self._do(f"home of {user} for {uid}:{gid}")
+
+    def ensure_absent(self, user: str) -> None:
+        self._do(f"no home of {user}")
+
+
+class Workshops(World):
+    def workshop(self, name: str) -> Any:
+        if name.partition("-")[2] != "Welcome101":
+            raise ContentProblem(f"No workshop called {name}.")
+        return SimpleNamespace(duration_hours=2.5)
+
+    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> None:
+        self._do(f"{mode} for seat {seat}")
+
+
+@dataclass
+class Stand:
+    """A site of stand-ins, and what was done in it."""
+
+    register: Register = field(default_factory=Register)
+    done: list[str] = field(default_factory=list)
+    trouble_at: str = ""
+    trouble: BaseException = field(default_factory=lambda: ActionFailed("The engine is out of addresses."))
+
+    def order(
+        self,
+        action: str,
+        customer: int = 17,
+        *,
+        workshop: str | None = "WKSHP-Welcome101",
+        seat: int = 3,
+        last: int | None = None,
+        attempt: int = 0,
+    ) -> Any:
+        """Carry out an action as it stands in the record; returns the record afterwards."""
+        self.register.action = SimpleNamespace(
+            action=action, seat=seat, last_seat=last or seat, customer=customer, workshop=workshop,
+            state="queued", reason=None, phases=[], durations=[],
+        )  # fmt: skip
+        return self.again(attempt)
+
+    def again(self, attempt: int = 0) -> Any:
+        parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
+        settings = SimpleNamespace(UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=20)
+        carry_out(1, Site(settings, self.register, self.register, *parts), attempt=attempt)
+        return self.register.action
+
+
+@pytest.fixture
+def stand() -> Stand:
+    return Stand()
+
+
+@contextmanager
+def leased_to(stand: Stand, customer: int, **changes: Any) -> Iterator[None]:
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    held = Seat(3, "ready", "WKSHP-Welcome101", "WKSHP", customer, later)
+    stand.register.seat_3 = replace(held, **changes)
+    yield
+
+
+def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
+    """CREATE closes what was, builds the home, starts a server that answers; then the seat is ready."""
+    action = stand.order("CREATE")
+    assert action.state == "done"
+    assert stand.done == [
+        "hub forgets student3", "no home of student3", "WKSHP for seat 3", "home of student3 for 2003:2003",
+        "server of student3", "answer of student3",
+    ]  # fmt: skip
+    assert stand.register.states == ["preparing", "ready"]
+
+
+def test_create_lends_the_seat_for_the_time_of_the_workshop(stand: Stand) -> None:
+    """The lease lasts as long as the workshop's description says."""
+    stand.order("CREATE")
+    left = stand.register.seat_3.lease_until - datetime.now(timezone.utc)
+    assert timedelta(hours=2.49) < left <= timedelta(hours=2.5)
+
+
+def test_create_stores_an_argon2id_hash_of_a_fresh_password(stand: Stand) -> None:
+    """The register holds a hash only, and another one each time."""
+    stand.order("CREATE", 0)
+    first = stand.register.hashed
+    stand.order("CREATE", 0)
+    assert first.startswith("$argon2id$")
+    assert stand.register.hashed not in (None, first)
+
+
+def test_a_password_is_letters_and_digits_that_nobody_mistakes() -> None:
+    """At least 12 characters, no two alike passwords, none of 0 O 1 l I."""
+    found = {seats_module.new_password() for _ in range(500)}
+    assert len(found) == 500
+    assert all(len(word) >= 12 and word.isascii() and word.isalnum() for word in found)
+    assert not set("".join(found)) & set("0O1lI")
+
+
+def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
+    """The record names the phases in order, with seconds."""
+    action = stand.order("CREATE")
+    assert [phase["name"] for phase in action.durations] == [
+        "claim", "close", "password", "home", "server", "answer"
+    ]  # fmt: skip
+    assert all(phase["seconds"] >= 0 for phase in action.durations)
+
+
+def test_a_challenge_is_delivered_as_one(stand: Stand) -> None:
+    """CHLG-X delivers the folder of WKSHP-X in the mode of a challenge."""
+    stand.order("CREATE", workshop="CHLG-Welcome101")
+    assert "CHLG for seat 3" in stand.done
+    assert stand.register.seat_3.mode == "CHLG"
+
+
+def test_a_mail_that_comes_twice_wipes_nothing(stand: Stand) -> None:
+    """CREATE for the customer who holds the seat ready, with the same workshop, touches nothing."""
+    with leased_to(stand, 17):
+        action = stand.order("CREATE", 17)
+    assert action.state == "done"
+    assert "nothing was touched" in action.reason
+    assert stand.done == stand.register.states == []
+
+
+@pytest.mark.parametrize(
+    ("held", "customer"),
+    [
+        ({"customer": 0}, 0),
+        ({"customer": 18}, 17),
+        ({"customer": 18}, 0),
+        ({"customer": 17, "workshop": "WKSHP-Other"}, 17),
+        ({"customer": 17, "state": "failed"}, 17),
+        ({"customer": 17, "state": "preparing"}, 17),
+        ({"customer": 17, "lease_until": datetime(2020, 1, 1, tzinfo=timezone.utc)}, 17),
+    ],
+)
+def test_create_takes_back_whatever_else_the_seat_was(
+    stand: Stand, held: dict[str, Any], customer: int
+) -> None:
+    """By hand, for another customer or workshop, after a failure or the lease's end: the seat is made new."""
+    with leased_to(stand, **held):
+        stand.order("CREATE", customer)
+    assert stand.done[:2] == ["hub forgets student3", "no home of student3"]
+    assert (
+        stand.register.seat_3.is_ready_for(customer, "WKSHP-Welcome101", datetime.now(timezone.utc))
+        or not customer
+    )
+    assert stand.register.states == ["preparing", "ready"]
+
+
+def test_nobody_can_log_in_while_the_seat_changes_hands(stand: Stand) -> None:
+    """The former hash is gone before anything else happens, and none replaces it until the seat answers."""
+    stand.trouble_at = "answer of student3"
+    with leased_to(stand, 18):
+        stand.register.hashed = "former"
+        stand.order("CREATE", 17)
+    assert stand.register.hashed is None
+    assert stand.register.states == ["preparing", "failed"]
+
+
+@pytest.mark.parametrize(
+    "step", ["hub forgets student3", "home of student3 for 2003:2003", "server of student3"]
+)
+def test_a_failure_is_told_and_the_next_action_takes_the_seat(stand: Stand, step: str) -> None:
+    """A failed CREATE leaves the reason with action and seat; the same CREATE again makes it ready."""
+    stand.trouble_at = step
+    action = stand.order("CREATE")
+    assert (action.state, action.reason) == ("failed", "The engine is out of addresses.")
+    assert (stand.register.seat_3.state, stand.register.seat_3.reason) == ("failed", action.reason)
+    stand.trouble_at = ""
+    assert stand.order("CREATE").state == "done"
+
+
+def test_what_is_away_is_tried_again(stand: Stand) -> None:
+    """With the hub away the action goes back to the queue, says why, and is done when the hub is back."""
+    stand.trouble_at, stand.trouble = "server of student3", Unavailable("The hub does not answer.")
+    with pytest.raises(Unavailable):
+        stand.order("CREATE")
+    action = stand.register.action
+    assert action.state == "queued"
+    assert action.reason == "The hub does not answer. To be tried again."
+    stand.trouble_at = ""
+    assert stand.again(attempt=1).state == "done"
+
+
+def test_what_stays_away_fails_at_last(stand: Stand) -> None:
+    """The last attempt is the end: the action failed, for the reason that was there."""
+    stand.trouble_at, stand.trouble = "server of student3", Unavailable("The hub does not answer.")
+    action = stand.order("CREATE", attempt=ATTEMPTS)
+    assert (action.state, action.reason) == ("failed", "The hub does not answer.")
+
+
+def test_an_action_that_loses_every_worker_is_given_up(stand: Stand) -> None:
+    """An action that was begun too often, and never ended, is not begun once more."""
+    action = stand.order("CREATE", attempt=ATTEMPTS + 1)
+    assert action.state == "failed"
+    assert "the worker was lost each time" in action.reason
+    assert stand.done == []
+
+
+def test_the_unforeseen_is_told_as_well(stand: Stand) -> None:
+    """A bug of ours fails the action with its name; it does not lose the action."""
+    stand.trouble_at, stand.trouble = "server of student3", ZeroDivisionError("division by zero")
+    action = stand.order("CREATE")
+    assert action.state == "failed"
+    assert "ZeroDivisionError: division by zero" in action.reason
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ({"seat": 21}, "not on this backend"),
+        ({"workshop": "WKSHP-Nothing"}, "No workshop called WKSHP-Nothing"),
+        ({"workshop": "../../etc"}, "no name of a workshop"),
+        ({"action": "RESET", "last": 9}, "does not carry out RESET yet"),
+        ({"action": "PURGE", "workshop": None}, "does not carry out PURGE yet"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_rejected(
+    stand: Stand, order: dict[str, Any], reason: str
+) -> None:
+    """Such an order ends as rejected, with the reason, and touches nothing."""
+    action = stand.order(**{"action": "CREATE", **order})
+    assert action.state == "rejected"
+    assert reason in action.reason
+    assert stand.done == stand.register.states == []
+
+
+def test_cleanup_frees_the_seat(stand: Stand) -> None:
+    """CLEANUP ends server, sessions and home, in this order; the seat is free and nobody's."""
+    with leased_to(stand, 17):
+        action = stand.order("CLEANUP", 17)
+    assert action.state == "done"
+    assert stand.done == ["hub forgets student3", "no home of student3"]
+    assert stand.register.states == ["cleaning", "free"]
+    assert stand.register.seat_3 == FREE
+
+
+def test_cleanup_of_a_free_seat_is_done(stand: Stand) -> None:
+    """Running CLEANUP twice changes nothing."""
+    assert stand.order("CLEANUP").state == "done"
+    assert stand.register.seat_3 == FREE
+
+
+def test_a_late_cleanup_leaves_the_next_customer_in_peace(stand: Stand) -> None:
+    """CLEANUP for a customer who no longer holds the seat touches nothing, and says whose it is."""
+    with leased_to(stand, 18):
+        action = stand.order("CLEANUP", 17)
+    assert action.state == "done"
+    assert "customer 18's now" in action.reason
+    assert stand.done == stand.register.states == []
+
+
+@pytest.mark.parametrize(("holder", "customer"), [(18, 0), (0, 17)])
+def test_cleanup_by_hand_always_works(stand: Stand, holder: int, customer: int) -> None:
+    """Customer 0 is nobody: neither his orders nor his leases are refused for the name's sake."""
+    with leased_to(stand, holder):
+        stand.order("CLEANUP", customer)
+    assert stand.register.seat_3 == FREE
+
+
+def test_cleanup_needs_no_workshop_to_be_there(stand: Stand) -> None:
+    """A workshop that left the site does not keep its seats open."""
+    assert stand.order("CLEANUP", workshop="WKSHP-Gone").state == "done"
+
+
+def test_an_action_that_has_ended_is_not_carried_out_again(stand: Stand) -> None:
+    """A second job for the same action does nothing."""
+    stand.order("CREATE", 0)
+    before = list(stand.done)
+    stand.again()
+    assert stand.done == before

@@ -1,0 +1,5 @@
+"""`python -m wodctl` is `wodctl`."""
+
+from wodctl.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""CREATE: make a seat ready for a participant."""
+
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+from wodctl.actions.cleanup import take_back
+from wodctl.actions.phases import Phases
+from wodctl.actions.site import Site, Workshop
+from wodctl.errors import ContentProblem
+from wodctl.model.order import Order, Rejected
+from wodctl.model.seat import Seat, new_password, password_hash, user_name
+
+
+def create(order: Order, site: Site, phase: Phases) -> str | None:
+    """Give the participant a fresh seat: new password, new home, his workshop in it, a server that answers.
+
+    A seat that is his already, ready with that workshop, keeps what he has done: mails come twice. Whatever
+    else the seat was before is taken back first. Only at the very end can anybody log in. Returns what there
+    is to say beside "done". Raises Rejected for an unknown workshop, ContentProblem for one that cannot be
+    delivered, ActionFailed or Unavailable.
+    """
+    number, user = order.first, user_name(order.first)
+    seat = site.seats.seat(number) or Seat(number, "free")
+    if seat.is_ready_for(order.customer, order.workshop, _now()):
+        return f"Seat {number} was ready for customer {order.customer} already; nothing was touched."
+    workshop = _workshop(order, site)
+    uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
+
+    with phase("claim"):
+        site.seats.set_preparing(number, order.customer, order.workshop, order.mode)
+    with phase("close"):
+        take_back(number, site)
+    with phase("password"):
+        hashed = password_hash(new_password())
+    with phase("home"):
+        fill = partial(
+            site.workshops.fill, workshop=workshop, mode=str(order.mode), seat=number, uid=uid, gid=gid
+        )
+        site.homes.build(user, uid, gid, fill)
+    with phase("server"):
+        site.hub.start_server(user)
+    with phase("answer"):
+        site.hub.wait_for_answer(user)
+    site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
+    return None
+
+
+def _workshop(order: Order, site: Site) -> Workshop:
+    try:
+        return site.workshops.workshop(str(order.workshop))
+    except ContentProblem as error:
+        raise Rejected(error.message) from None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

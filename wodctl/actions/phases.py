@@ -1,0 +1,29 @@
+"""The phases of an action: what takes how long, to be read while it happens."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+class Phases:
+    """A list of {"name", "seconds"}, None seconds for the one that lasts. `note` hears of each start."""
+
+    def __init__(self, note: Callable[[Sequence[dict[str, Any]]], None]) -> None:
+        self._note = note
+        self.list: list[dict[str, Any]] = []
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """The body of the `with` is the phase of that name."""
+        start = time.monotonic()
+        phase: dict[str, Any] = {"name": name, "seconds": None}
+        self.list.append(phase)
+        self._note(self.list)
+        try:
+            yield
+        finally:
+            phase["seconds"] = round(time.monotonic() - start, 3)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{phase['name']} {phase['seconds']}" for phase in self.list)

@@ -1,0 +1,114 @@
+"""Reads the layers of a site's configuration, keeping the file and line of each value."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wodctl.errors import ConfigProblem
+from wodctl.model import settings as model
+from wodctl.model.settings import Entry, Layer, Settings
+
+OPTIONS_FILE = "options.yml"
+"""What `wodctl up` was told by options, remembered for the commands that follow; below the state directory."""
+
+
+def load(
+    root: Path, state: Path, environment: Mapping[str, str], options: Mapping[str, Any]
+) -> tuple[Settings, dict[str, str]]:
+    """The effective settings and the origin of each; see conf/defaults.yml for the layers.
+
+    `options` are those of the command at hand. Raises ConfigProblem with file and line.
+    """
+    remembered = read_layer(state / OPTIONS_FILE)
+    given = {name: Entry(value, "command line") for name, value in options.items()}
+    from_environment = {
+        name: Entry(value, "environment") for name, value in environment.items() if model.is_setting(name)
+    }
+    defaults = read_layer(root / "conf" / "defaults.yml")
+    outer = [remembered, from_environment, given]
+    group = str(_last("WODGROUP", [defaults, *outer]))
+    site = read_layer(state / "conf" / f"{group}.yml")
+    private = str(_last("WODPRIVDIR", [defaults, site, *outer]))
+    overlay = read_overlay(Path(private), group) if private else []
+    layers = [defaults, site, *overlay, *outer]
+    return model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
+
+
+def read_layer(path: Path) -> Layer:
+    """The entries of a YAML file, or none where there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigProblem(f"{path} cannot be read: {error}.") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return _entries(node, text, path)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigProblem(
+            f"{path}:{line}: {error.problem or 'this is not YAML'}.", hint="Correct the line; names and values are `NAME: value`."
+        ) from None
+
+
+def read_overlay(private: Path, group: str) -> list[Layer]:
+    """The layers of a private repository: names that are no settings of ours are variables for notebooks there."""
+    folder = private / "ansible"
+    files = [folder / "group_vars" / "all.yml", folder / "generated" / group, folder / "group_vars" / group]
+    return [_with_variables(read_layer(path)) for path in files]
+
+
+def remember(state: Path, options: Mapping[str, Any]) -> None:
+    """Keep options of `wodctl up` for the commands that follow; later ones replace former ones name by name."""
+    path = state / OPTIONS_FILE
+    former = {name: entry.value for name, entry in read_layer(path).items()}
+    text = "# Options that were given to `wodctl up`; `config show --origin` names this file for them.\n"
+    text += yaml.safe_dump(former | dict(options), sort_keys=True, allow_unicode=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def _last(name: str, layers: list[Layer]) -> Any:
+    return next(layer[name].value for layer in reversed(layers) if name in layer)
+
+
+def _entries(node: yaml.Node | None, text: str, path: Path) -> Layer:
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigProblem(f"{path}:1: expected lines of `NAME: value`.")
+    loader = yaml.SafeLoader(text)
+    entries: dict[str, Entry] = {}
+    for key_node, value_node in node.value:
+        origin = f"{path}:{key_node.start_mark.line + 1}"
+        name = loader.construct_object(key_node, deep=True)
+        if not isinstance(name, str):
+            raise ConfigProblem(f"{origin}: {name!r} is no name of a setting.")
+        if name in entries:
+            raise ConfigProblem(f"{origin}: {name} is set a second time.", hint=f"The first is {entries[name].origin}.")
+        entries[name] = Entry(loader.construct_object(value_node, deep=True), origin)
+    return entries
+
+
+def _with_variables(layer: Layer) -> Layer:
+    """Take names that are not ours for variables of the site, except those that look like a mistyped setting.
+
+    The original's generated files hold names that we have no use for (WODDISTRIB, WODAPIDBURL): variables too.
+    """
+    kept: dict[str, Entry] = {}
+    variables: dict[str, Any] = {}
+    origin = ""
+    for name, entry in layer.items():
+        if model.is_setting(name) or model.is_variable_family(name) or name == "variables":
+            kept[name] = entry
+        elif model.looks_mistyped(name):
+            raise model.unknown(name, entry.origin)
+        else:
+            variables[name], origin = entry.value, origin or entry.origin
+    return kept | ({"variables": Entry(variables, origin)} if variables else {})

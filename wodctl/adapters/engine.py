@@ -1,0 +1,155 @@
+"""The Docker Engine of this host, and Compose on it."""
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wodctl.adapters import process
+from wodctl.errors import EngineProblem, StackProblem
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the engine says of one service of the stack; memory in bytes, None where the service does not run."""
+
+    name: str
+    state: str
+    health: str
+    memory_bytes: int | None
+
+
+class Engine:
+    """The engine that `docker` speaks to."""
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+
+    def ensure_answers(self) -> None:
+        """Raise EngineProblem with what to do unless the engine and its Compose plug-in answer."""
+        try:
+            process.run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=30)
+        except process.ProgramFailed as error:
+            raise _no_engine(error.output) from None
+        try:
+            process.run(["docker", "compose", "version", "--short"], timeout=30)
+        except process.ProgramFailed:
+            raise EngineProblem(
+                "The Docker Compose plug-in is not installed.", hint="`./wod up --install-engine` installs it."
+            ) from None
+
+    def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
+        """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
+        start = ["docker", "compose", "-p", self.project, "-f", str(file), "--env-file", str(environment_file)]
+        return process.run([*start, *words], show=show)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """The containers of this stack's services, as the engine inspects them."""
+        return self._inspect(f"label=com.docker.compose.project={self.project}")
+
+    def seats(self) -> list[dict[str, Any]]:
+        """The containers of this stack's seats, as the engine inspects them."""
+        return [c for c in self._inspect(f"label=wod.project={self.project}") if "wod.seat" in c["Config"]["Labels"]]
+
+    def services(self) -> list[Service]:
+        """State, health and memory of each service of this stack, by name."""
+        found = []
+        for container in self.containers():
+            state = container["State"]
+            pid = state.get("Pid") or 0
+            found.append(
+                Service(
+                    name=container["Config"]["Labels"]["com.docker.compose.service"],
+                    state=state["Status"],
+                    health=state.get("Health", {}).get("Status", "none"),
+                    memory_bytes=_memory(container["Id"]) if pid else None,
+                )
+            )
+        return sorted(found, key=lambda service: service.name)
+
+    def memory_of_seat(self, number: int) -> int:
+        """Memory in bytes of a seat's server. Raises EngineProblem if it does not run."""
+        for container in self.seats():
+            if container["Config"]["Labels"]["wod.seat"] == str(number):
+                memory = _memory(container["Id"])
+                if memory is not None:
+                    return memory
+        raise EngineProblem(f"The server of seat {number} does not run, or its memory cannot be read.")
+
+    def image_size(self, tag: str) -> int:
+        """Size of an image in bytes, with its parents' layers."""
+        return int(process.run(["docker", "image", "inspect", "--format", "{{.Size}}", tag]))
+
+    def remove(self, containers: Sequence[str]) -> None:
+        """Remove containers by id, running or not."""
+        if containers:
+            process.run(["docker", "rm", "--force", "--volumes", *containers])
+
+    def free_seat_network(self) -> str:
+        """A /20 within 10.213.0.0/16 that neither a network of the engine nor a route of the host uses."""
+        taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
+        for candidate in ipaddress.ip_network("10.213.0.0/16").subnets(new_prefix=20):
+            if not any(candidate.overlaps(network) for network in taken):
+                return str(candidate)
+        raise StackProblem(
+            "No free network for the seats was found within 10.213.0.0/16.",
+            hint="Set WODSEATNETWORK to a private network with room for every seat, such as 10.99.0.0/20.",
+        )
+
+    def _subnets(self) -> list[str]:
+        ids = process.run(["docker", "network", "ls", "--quiet"]).split()
+        if not ids:
+            return []
+        networks = json.loads(process.run(["docker", "network", "inspect", *ids]))
+        configured = (entry for network in networks for entry in network["IPAM"]["Config"] or [])
+        return [entry["Subnet"] for entry in configured if ":" not in entry.get("Subnet", ":")]
+
+    def _inspect(self, condition: str) -> list[dict[str, Any]]:
+        ids = process.run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", condition]).split()
+        if not ids:
+            return []
+        return list(json.loads(process.run(["docker", "inspect", *ids])))
+
+
+def _routes() -> list[str]:
+    """Destinations of the host's IPv4 routes (/proc/net/route: hexadecimal, least significant byte first)."""
+    found = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        _, destination, _, _, _, _, _, mask, *_ = line.split()
+        if mask != "00000000":
+            network = [str(ipaddress.ip_address(int.from_bytes(bytes.fromhex(part)[::-1], "big"))) for part in (destination, mask)]
+            found.append("/".join(network))
+    return found
+
+
+def _memory(container: str) -> int | None:
+    """Memory of a container without the page cache that the kernel can drop, as `docker stats` counts it."""
+    roots = Path("/sys/fs/cgroup")
+    places = [
+        (roots / "system.slice" / f"docker-{container}.scope", "memory.current", "inactive_file"),
+        (roots / "docker" / container, "memory.current", "inactive_file"),
+        (roots / "memory" / "docker" / container, "memory.usage_in_bytes", "total_inactive_file"),
+        (roots / "memory" / "system.slice" / f"docker-{container}.scope", "memory.usage_in_bytes", "total_inactive_file"),
+    ]
+    for folder, usage, cache in places:
+        try:
+            used = int((folder / usage).read_text())
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        return used - int(statistics[cache])
+    return None
+
+
+def _no_engine(output: str) -> EngineProblem:
+    if "permission denied" in output.lower():
+        return EngineProblem(
+            "This user may not speak to the Docker Engine (permission denied on its socket).",
+            hint="Run it as root, or add the user to the group `docker` and log in again.",
+        )
+    return EngineProblem(
+        "No Docker Engine answers on this host.",
+        hint="`./wod up` starts it, `./wod up --install-engine` installs it.",
+    )

@@ -1,0 +1,148 @@
+"""The students' homes on disk. A home is its participant's: whatever lies in one may be there to mislead us.
+
+A new home is built in `.staging`, which no participant ever sees, and comes to its place by one rename; an
+old one leaves by one rename to `.trash` and is taken apart there. So a home is at any moment either whole or
+absent.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wodctl.errors import ActionFailed
+
+STAGING = ".staging"
+TRASH = ".trash"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEY_BITS = 2048
+
+
+class Homes:
+    """The directory that holds all homes. Methods raise ActionFailed where the disk refuses."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def ensure_tidy(self) -> None:
+        """Make the two working directories, and remove from them what a killed worker left.
+
+        Only for a moment when no action is under way: whatever is found there is nobody's.
+        """
+        with _explained("put the homes' directory in order"):
+            for name in (STAGING, TRASH):
+                (self._root / name).mkdir(mode=0o700, exist_ok=True)
+                for left in os.listdir(self._root / name):
+                    self._remove(f"{name}/{left}")
+
+    def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
+        """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
+
+        `fill` is called with the home's temporary path and leaves its files to that uid and gid.
+        """
+        staged = f"{STAGING}/{user}-{secrets.token_hex(8)}"
+        path = self._root / staged
+        with _explained(f"build a home for {user}"):
+            path.mkdir(mode=0o700)
+            try:
+                fill(path)
+                _install_key_pair(path / ".ssh", uid, gid)
+                os.chown(path, uid, gid)
+                path.chmod(0o750)
+                self._remove(user)
+                path.rename(self._root / user)
+            except BaseException:
+                self._remove(staged)
+                raise
+
+    def ensure_absent(self, user: str) -> None:
+        """The user has no home, and the disk has its space back."""
+        with _explained(f"remove the home of {user}"):
+            self._remove(user)
+
+    def _remove(self, name: str) -> None:
+        """Remove a tree, whoever made it; nothing happens where there is none.
+
+        It moves to a bin of its own, and each directory that is found inside another moves up into that bin,
+        to be taken apart there. So neither the depth of the tree nor a symbolic link in it leads us anywhere,
+        three open files are enough, and a bin that a killed worker leaves can be emptied by the next.
+        """
+        bin_path = self._root / TRASH / secrets.token_hex(8)
+        bin_path.mkdir(mode=0o700)
+        try:
+            os.rename(self._root / name, bin_path / "tree")
+        except FileNotFoundError:
+            bin_path.rmdir()
+            return
+        bin_ = os.open(bin_path, _DIRECTORY)
+        try:
+            while _pass_over(bin_, bin_):
+                pass
+        finally:
+            os.close(bin_)
+        bin_path.rmdir()
+
+
+def _pass_over(directory: int, bin_: int) -> bool:
+    """Remove what a directory holds, lifting its subdirectories into the bin; False if it held nothing.
+
+    What lies in the bin itself is not lifted but taken apart. One pass may miss entries of a large directory
+    that changes under our hands.
+    """
+    found = False
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            found = True
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=directory)
+            elif directory == bin_:
+                _take_apart(entry.name, bin_)
+            else:
+                os.rename(entry.name, secrets.token_hex(8), src_dir_fd=directory, dst_dir_fd=bin_)
+    return found
+
+
+def _take_apart(name: str, bin_: int) -> None:
+    directory = os.open(name, _DIRECTORY, dir_fd=bin_)
+    try:
+        while _pass_over(directory, bin_):
+            pass
+    finally:
+        os.close(directory)
+    os.rmdir(name, dir_fd=bin_)
+
+
+def _install_key_pair(directory: Path, uid: int, gid: int) -> None:
+    """An RSA key pair without passphrase as id_rsa and id_rsa.pub: how a student enters his own appliance."""
+    # Here, because 12 MiB of memory need not be taken before the first home is built.
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
+    for name, content, mode in (("id_rsa", private, 0o600), ("id_rsa.pub", public + b"\n", 0o644)):
+        path = directory / name
+        path.write_bytes(content)
+        path.chmod(mode)
+        os.chown(path, uid, gid)
+    os.chown(directory, uid, gid)
+
+
+@contextmanager
+def _explained(deed: str) -> Iterator[None]:
+    """Say in the operator's words what the disk refused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ActionFailed(
+                f"The disk is full: no room to {deed}.",
+                hint="Make room where the state directory is, then `wodctl action retry`.",
+            ) from error
+        raise ActionFailed(f"Could not {deed}: {error.strerror or error} ({error.filename!r}).") from error

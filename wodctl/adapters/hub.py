@@ -1,0 +1,127 @@
+"""JupyterHub's REST API, and the proxy in front of the students' servers.
+
+Protocol: https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html
+"""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from wodctl.errors import ActionFailed, Unavailable
+
+HUB_API = "http://hub:8081/hub/api"
+PROXY = "http://proxy:8000"
+
+CALL_TIMEOUT = 30.0
+"""Seconds for the hub's answer to a call that starts or stops nothing."""
+
+SERVER_TIMEOUT = 300.0
+"""Seconds until a server has started or stopped: others may be before it, a few at a time."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds from the hub's word that a server is up until the proxy passes its answer on."""
+
+_AWAY = {429, 502, 503, 504}
+"""Answers of a hub that starts, stops or has too much to do for the moment."""
+
+
+class Hub:
+    """Servers and login sessions of the students, by user name. Raises Unavailable if the hub is away."""
+
+    def __init__(self, token: str, *, api: str = HUB_API, proxy: str = PROXY) -> None:
+        self._token = token
+        self._api = api
+        self._proxy = proxy
+        # Whatever proxies the site has for the internet, these two are next door.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ensure_absent(self, user: str) -> None:
+        """The user has no server and no login session or token, and the hub does not know him."""
+        self._ensure_stopped(user)
+        status, message = self._call("DELETE", f"/users/{user}", timeout=SERVER_TIMEOUT)
+        if status not in (204, 404):
+            raise ActionFailed(f"The hub did not forget {user}: {message} (status {status}).")
+
+    def _ensure_stopped(self, user: str) -> None:
+        end = time.monotonic() + SERVER_TIMEOUT
+        while True:
+            status, message = self._call("DELETE", f"/users/{user}/server", timeout=SERVER_TIMEOUT)
+            if status in (204, 404):
+                return
+            if status not in (202, 400) or time.monotonic() > end:
+                raise ActionFailed(f"The server of {user} did not stop: {message} (status {status}).")
+            time.sleep(0.2)
+
+    def start_server(self, user: str) -> None:
+        """Make the user known to the hub and start his server; returns when the hub finds it to answer."""
+        status, message = self._call("POST", f"/users/{user}", timeout=CALL_TIMEOUT)
+        if status not in (201, 409):
+            raise ActionFailed(f"The hub did not take {user} as a user: {message} (status {status}).")
+        status, message = self._call("POST", f"/users/{user}/server", timeout=SERVER_TIMEOUT)
+        if status == 202:
+            self._wait_for_start(user)
+        elif status != 201:
+            raise ActionFailed(f"The server of {user} did not start: {message} (status {status}).")
+
+    def _wait_for_start(self, user: str) -> None:
+        end = time.monotonic() + SERVER_TIMEOUT
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            status, body = self._call("GET", f"/users/{user}", timeout=CALL_TIMEOUT)
+            server = json.loads(body).get("servers", {}).get("") if status == 200 else None
+            if server is None:
+                raise ActionFailed(f"The server of {user} did not start.", hint="`wodctl logs hub` says why.")
+            if server["ready"]:
+                return
+        raise ActionFailed(f"The server of {user} did not start within {SERVER_TIMEOUT:.0f} s.")
+
+    def wait_for_answer(self, user: str) -> None:
+        """Return once the user's server answers where a browser would ask, through the proxy."""
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while True:
+            try:
+                with self._opener.open(f"{self._proxy}/user/{user}/api", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+                    found = f"status {answer.status}"
+            except (OSError, http.client.HTTPException) as error:
+                found = str(error)
+            if time.monotonic() > end:
+                raise ActionFailed(
+                    f"The server of {user} started, but does not answer through the proxy: {found}."
+                )
+            time.sleep(0.05)
+
+    def _call(self, method: str, path: str, *, timeout: float) -> tuple[int, str]:
+        """The answer's status, and its body or the hub's message."""
+        request = urllib.request.Request(  # noqa: S310 - always one of the two addresses above
+            self._api + path,
+            method=method,
+            data=b"{}" if method == "POST" else None,
+            headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
+        )
+        try:
+            with self._opener.open(request, timeout=timeout) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            message = _message(error)
+            if error.code in _AWAY:
+                raise Unavailable(f"The hub has no time for us: {message} (status {error.code}).") from None
+            return error.code, message
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Unavailable(
+                f"The hub does not answer: {reason}.", hint="`wodctl status` shows the services."
+            ) from None
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the hub says in its JSON body {"status", "message"}, else the status line's words."""
+    try:
+        body: Any = json.loads(error.read())
+        return str(body["message"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return error.reason

@@ -1,0 +1,213 @@
+"""The state directory of a site: folders, secrets and rendered files, each with the owner that it needs."""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from wodctl.adapters import process
+from wodctl.errors import StackProblem
+from wodctl.model.settings import Settings
+
+DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
+"""Uids and gids of the services, as in images/base/Dockerfile."""
+
+# Interfaces that the engine makes: their addresses come and go with its networks.
+_ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A folder or file below the state directory with the owner, group and mode that it must have."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int
+
+
+FOLDERS = (
+    Owned("conf", -1, -1, 0o755),
+    Owned("rendered", -1, -1, 0o755),
+    Owned("rendered/postfix", -1, -1, 0o755),
+    Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/hub", -1, -1, 0o700),
+    Owned("secrets/worker", -1, -1, 0o700),
+    Owned("run", -1, -1, 0o755),
+    Owned("run/db", DB, DB, 0o755),
+    Owned("run/gate", -1, -1, 0o755),
+    Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("data", -1, -1, 0o711),
+    Owned("data/db", DB, DB, 0o700),
+    Owned("data/mail", 0, 0, 0o755),
+    Owned("data/students", WORKER, WORKER, 0o711),
+    Owned("data/routes", HUB, PROXY, 0o750),
+)
+
+
+class StateDirectory:
+    """What `wodctl up` prepares on the host before it starts the services; each call may be made again."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path = path
+        self.root = root
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the state directory for ourselves: two `up` at once would undo each other's work."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StackProblem(
+                    f"Another wodctl is at work on {self.path}.", hint="Wait until it has ended, then try again."
+                ) from None
+            yield
+
+    def ensure_folders(self, base_image: str) -> None:
+        """Make the folders; `base_image` lends the rights to give them away where we are not root."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o711)
+        for folder in FOLDERS:
+            (self.path / folder.path).mkdir(exist_ok=True)
+        self._ensure_owned(FOLDERS, base_image)
+
+    def ensure_secrets(self, base_image: str) -> str:
+        """Generate what is missing; returns a fingerprint that changes with the secrets and tells nothing of them."""
+        token = secrets.token_hex(32)
+        wanted = {
+            Owned("secrets/hub/cookie-secret", HUB, HUB, 0o400): secrets.token_hex(32),
+            Owned("secrets/hub/proxy-password", HUB, HUB, 0o400): secrets.token_urlsafe(32),
+            Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
+            Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
+        }
+        missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
+        pair = {owned for owned in wanted if owned.path.endswith("-token")}
+        for owned in missing | (pair if missing & pair else set()):
+            self._write(self.path / owned.path, wanted[owned], mode=0o600)
+        self._ensure_owned(wanted, base_image)
+        made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
+        return _fingerprint("\n".join(made))
+
+    def render(self, settings: Settings) -> dict[str, str]:
+        """Write what the services read; returns a fingerprint for each of them that changes with its files."""
+        rendered = self.path / "rendered"
+        self._write(rendered / "settings.json", settings.to_json(), mode=0o644)
+        names = settings.variables | {"mail_networks": mail_networks(settings)}
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
+            undefined=jinja2.StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701 - main.cf is no HTML; the settings' grammar keeps line ends out
+        )
+        postfix = ""
+        for template in sorted(environment.list_templates(extensions=["j2"])):
+            text = environment.get_template(template).render(names)
+            self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
+            postfix += text
+        common = settings.to_json()
+        return {"hub": _fingerprint(common), "worker": _fingerprint(common), "gate": _fingerprint(common),
+                "mail": _fingerprint(common + postfix)}  # fmt: skip
+
+    def write_compose_environment(self, values: dict[str, str]) -> Path:
+        """Write the variables that compose/stack.yml names, and return the file for `--env-file`."""
+        path = self.path / "rendered" / "compose.env"
+        self._write(path, "".join(f"{name}={value}\n" for name, value in sorted(values.items())), mode=0o644)
+        return path
+
+    def remembered(self, name: str) -> str | None:
+        """A decision of an earlier `up` that must stay, such as the seats' network."""
+        try:
+            return str(json.loads((self.path / "decisions.json").read_text())[name])
+        except (FileNotFoundError, KeyError):
+            return None
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep a decision for the next `up`."""
+        path = self.path / "decisions.json"
+        former = json.loads(path.read_text()) if path.exists() else {}
+        self._write(path, json.dumps(former | {name: value}, indent=1) + "\n", mode=0o644)
+
+    def _ensure_owned(self, wanted: Iterable[Owned], base_image: str) -> None:
+        wrong = [owned for owned in wanted if not self._is_right(owned)]
+        if os.geteuid() == 0:
+            for owned in wrong:
+                os.chown(self.path / owned.path, owned.uid, owned.gid)
+                os.chmod(self.path / owned.path, owned.mode)
+            return
+        # The engine's users are as good as root: let a container of ours do what we may not.
+        for owned in wrong:
+            if owned.uid == -1:
+                os.chmod(self.path / owned.path, owned.mode)
+                continue
+            target = f"/state/{owned.path}"
+            for words in (["chown", f"{owned.uid}:{owned.gid}", target], ["chmod", f"{owned.mode:o}", target]):
+                mount = f"type=bind,source={self.path},target=/state"
+                process.run(
+                    ["docker", "run", "--rm", "--network=none", "--user=0", f"--mount={mount}", base_image, *words]
+                )
+
+    def _is_right(self, owned: Owned) -> bool:
+        found = (self.path / owned.path).stat()
+        return (
+            owned.uid in (-1, found.st_uid) and owned.gid in (-1, found.st_gid) and found.st_mode & 0o7777 == owned.mode
+        )
+
+    def _write(self, path: Path, text: str, *, mode: int) -> None:
+        """Write a file at once or not at all, and only if it changes, so that times tell of changes."""
+        if path.exists() and os.access(path, os.R_OK) and path.read_text() == text:
+            return
+        fresh = path.with_name(path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.chmod(mode)
+        fresh.replace(path)
+
+
+def mail_networks(settings: Settings) -> list[str]:
+    """Who may send action mails: the configured networks, this host's own addresses, and the registration API."""
+    found = dict.fromkeys(settings.WODPOSTNETWORKS)
+    for _, interface in socket.if_nameindex():
+        if not interface.startswith(_ENGINE_INTERFACES):
+            found |= dict.fromkeys(_address_of(interface))
+    if settings.WODAPIDBFQDN != settings.WODBEFQDN:
+        found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
+    return list(found)
+
+
+def _address_of(interface: str) -> list[str]:
+    """The first IPv4 address of a network interface, if it has one (ioctl SIOCGIFADDR, netdevice(7))."""
+    request = struct.pack("256s", interface.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, 0x8915, request)
+        except OSError:
+            return []
+    return [socket.inet_ntoa(answer[20:24])]
+
+
+def _addresses(name: str) -> list[str]:
+    try:
+        return sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except OSError:
+        raise StackProblem(
+            f"The registration API's name {name} (WODAPIDBFQDN) cannot be resolved, so its mails would be refused.",
+            hint="Correct the name, or give the portal's addresses in WODPOSTNETWORKS and leave WODAPIDBFQDN empty.",
+        ) from None
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

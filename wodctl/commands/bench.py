@@ -1,0 +1,195 @@
+"""`wodctl bench`: how fast and how dense this host is, measured on the running stack."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from wodctl.adapters.database import connect_as_operator
+from wodctl.adapters.portal import send_action_mail
+from wodctl.commands.site import Site, pass_site
+from wodctl.commands.table import table
+from wodctl.errors import ActionFailed, StackProblem
+
+FIRST_CUSTOMER = 900_000_000
+"""Customers of the measurements; no portal counts that far."""
+
+SETTLED_AFTER = 20.0
+"""Seconds until a server that was just started has done what it does once."""
+
+DEADLINE = 600.0
+"""Seconds after which a measurement is given up."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line: `n` values with their median, 95th percentile and maximum in `unit`."""
+
+    name: str
+    unit: str
+    n: int
+    median: float
+    p95: float
+    max: float
+
+    @classmethod
+    def of(cls, name: str, unit: str, values: Sequence[float]) -> "Result":
+        """The line for these values."""
+        ordered = sorted(values)
+        p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+        return cls(name, unit, len(ordered), *(round(v, 3) for v in (statistics.median(ordered), p95, ordered[-1])))
+
+
+class Measurement:
+    """Measures on the running stack, with seats that are free, and gives them back."""
+
+    def __init__(self, site: Site, workshop: str) -> None:
+        self.site = site
+        self.workshop = workshop
+        self.database = connect_as_operator(site.state)
+        self.customer = FIRST_CUSTOMER + int(time.time()) % 10_000_000 * 10
+
+    def create(self) -> list[Result]:
+        """One CREATE after the other: seconds from the mail's acknowledgement until the seat's server has answered."""
+        seats = self._free_seats(9)
+        waits = [self._create([seat])[0] for seat in seats]
+        return [Result.of("create", "s", waits), Result.of("cleanup", "s", self._clean(seats))]
+
+    def burst(self) -> list[Result]:
+        """Ten and fifty CREATE mails at once: each seat's wait; the maximum is when all are ready."""
+        found = []
+        for count in (10, 50):
+            seats = self._free_seats(count)
+            found.append(Result.of(f"create, {count} at once", "s", self._create(seats)))
+            self._clean(seats)
+        return found
+
+    def memory(self) -> list[Result]:
+        """Memory of idle seats and of all services, without page cache that the kernel can drop."""
+        seats = self._free_seats(3)
+        self._create(seats)
+        time.sleep(SETTLED_AFTER)
+        used = [self.site.engine.memory_of_seat(seat) / 2**20 for seat in seats]
+        services = [service.memory_bytes or 0 for service in self.site.engine.services()]
+        self._clean(seats)
+        return [Result.of("memory, idle seat", "MiB", used), Result.of("memory, services", "MiB", [sum(services) / 2**20])]
+
+    def images(self) -> list[Result]:
+        """Size of each image of the stack."""
+        builder = self.site.builder
+        sizes = {name: self.site.engine.image_size(builder.tag(name)) / 1e6 for name in builder.images()}
+        return [Result.of(f"image {name}", "MB", [size]) for name, size in sizes.items()]
+
+    def up(self) -> list[Result]:
+        """`up` from images that are built, after a `down`, until all services are healthy."""
+        busy = [seat.number for seat in self.database.seats() if seat.state != "free"]
+        if busy:
+            raise StackProblem(f"Seat {busy[0]} is in use, and measuring `up` would stop it.", hint="Try when all seats are free.")
+        words = [sys.executable, "-m", "wodctl", "--state", str(self.site.state), "--project", self.site.project]
+        spent = []
+        for _ in range(3):
+            self._run([*words, "down"])
+            start = time.monotonic()
+            self._run([*words, "up"])
+            spent.append(time.monotonic() - start)
+        return [Result.of("up, images built", "s", spent)]
+
+    def _run(self, words: list[str]) -> None:
+        done = subprocess.run(words, cwd=self.site.root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StackProblem(f"`wodctl {words[-1]}` failed: {done.stderr.strip()}")
+
+    def _free_seats(self, count: int) -> list[int]:
+        free = [seat.number for seat in self.database.seats() if seat.state == "free"]
+        if len(free) < count:
+            raise StackProblem(f"{count} free seats are needed, {len(free)} are free.", hint="Raise WODUSERMAX, or try later.")
+        return free[-count:]
+
+    def _create(self, seats: Sequence[int]) -> list[float]:
+        return self._act("CREATE", seats)
+
+    def _clean(self, seats: Sequence[int]) -> list[float]:
+        return self._act("CLEANUP", seats)
+
+    def _act(self, action: str, seats: Sequence[int]) -> list[float]:
+        """Send one mail for each seat, all at once; the seconds from 250 to the end, seat by seat."""
+
+        def send(seat: int) -> float:
+            return send_action_mail(self.site.settings, action, seat, self.customer + seat, self.workshop)
+
+        with ThreadPoolExecutor(min(len(seats), 20)) as pool:
+            acknowledged = dict(zip(seats, pool.map(send, seats), strict=True))
+        return [finished - acknowledged[seat] for seat, finished in self._ended(action, seats).items()]
+
+    def _ended(self, action: str, seats: Sequence[int]) -> dict[int, float]:
+        """When the action of each seat had ended. Raises ActionFailed if one did not do what it should."""
+        deadline = time.monotonic() + DEADLINE
+        wanted = {self.customer + seat: seat for seat in seats}
+        while time.monotonic() < deadline:
+            found = {wanted[a.customer]: a for a in self.database.actions(only_rejected=False, limit=200)
+                     if a.customer in wanted and a.action == action and a.finished}  # fmt: skip
+            if len(found) == len(seats):
+                wrong = [a for a in found.values() if a.state != "done"]
+                if wrong:
+                    raise ActionFailed(f"{action} of seat {wrong[0].seat} {wrong[0].state}: {wrong[0].reason}")
+                self.customer += 10 * len(seats) if action == "CLEANUP" else 0
+                return {seat: found[seat].finished.timestamp() for seat in seats}  # type: ignore[union-attr]
+            time.sleep(0.2)
+        raise ActionFailed(f"{action} of {len(seats)} seats did not end within {DEADLINE:.0f} s.")
+
+
+MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
+    "create": Measurement.create,
+    "burst": Measurement.burst,
+    "memory": Measurement.memory,
+    "images": Measurement.images,
+    "up": Measurement.up,
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEASUREMENTS)))
+@click.option("-w", "--workshop", default="WKSHP-Welcome101", show_default=True, help="Workshop to deliver.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@pass_site
+def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> None:
+    """Measure this host with real action mails on free seats: create, burst, memory, images; up only when named.
+
+    `up` stops the stack and starts it again, three times, and is refused while a seat is in use.
+
+    \b
+    Examples:
+      wodctl bench
+      wodctl bench create burst --json
+    """
+    results: list[Result] = []
+    for name in names or [name for name in MEASUREMENTS if name != "up"]:
+        click.echo(f"Measuring {name} …", err=True)
+        results += MEASUREMENTS[name](Measurement(site, workshop))
+    if as_json:
+        click.echo(json.dumps({"machine": _machine(), "results": [asdict(result) for result in results]}, indent=1))
+        return
+    machine = _machine()
+    click.echo(f"{machine['processors']} processors ({machine['model']}), {machine['memory_bytes'] / 2**30:.0f} GiB, {machine['kernel']}\n")  # type: ignore[operator]
+    rows = [[r.name, str(r.n), f"{r.median:.2f}", f"{r.p95:.2f}", f"{r.max:.2f}", r.unit] for r in results]
+    click.echo(table(["WHAT", "N", "MEDIAN", "P95", "MAX", ""], rows))
+
+
+def _machine() -> dict[str, object]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processors": os.cpu_count(),
+        "model": models[0] if models else platform.machine(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+    }

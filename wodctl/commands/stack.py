@@ -1,0 +1,297 @@
+"""`wodctl up`, `down`, `status`, `logs`: the services of the stack."""
+
+import hashlib
+import ipaddress
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wodctl.adapters import configuration
+from wodctl.adapters.engine import Service
+from wodctl.adapters.process import ProgramFailed
+from wodctl.adapters.state import StateDirectory
+from wodctl.commands.image import ensure_built
+from wodctl.commands.site import Site, pass_site
+from wodctl.errors import StackProblem, UsageProblem
+
+ENGINE_SOCKET = Path("/var/run/docker.sock")
+HUB_HOST, PROXY_HOST = 2, 3
+"""Places of the hub and the proxy within the seats' network; the gateway has the first."""
+
+
+class Address(click.ParamType):
+    """`HOST[:PORT[:PROTO]]`, the original installer's form."""
+
+    name = "host[:port[:proto]]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Return what is given of FQDN, PORT and PROTO."""
+        parts = str(value).split(":")
+        if len(parts) > 3 or not all(parts):
+            self.fail(f"{value!r} is not HOST, HOST:PORT or HOST:PORT:PROTO.", param, ctx)
+        return dict(zip(("FQDN", "PORT", "PROTO"), parts, strict=False))
+
+
+@click.command()
+@click.option("-t", "--type", "kind", type=click.Choice(["backend"]), default="backend", show_default=True,
+              help="What this host is to be.")  # fmt: skip
+@click.option("-g", "--group", metavar="NAME", help="Group of settings to use (WODGROUP).")
+@click.option("-b", "--backend", type=Address(), help="This backend as named inside.")
+@click.option("-j", "--backend-external", type=Address(), help="This backend as named outside.")
+@click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Number of this backend, from 1.")
+@click.option("-f", "--frontend", type=Address(), help="The portal as named inside.")
+@click.option("-w", "--frontend-external", type=Address(), help="The portal as named outside.")
+@click.option("-a", "--api", type=Address(), help="The registration API as named inside.")
+@click.option("-e", "--api-external", type=Address(), help="The registration API as named outside.")
+@click.option("-u", "--user", metavar="NAME", help="Local part of the address of action mails (WODUSER).")
+@click.option("-p", "--post-port", type=int, metavar="PORT", help="Port of action mails (WODPOSTPORT).")
+@click.option("-s", "--sender", metavar="ADDRESS", help="Envelope sender of action mails (WODSENDER).")
+@pass_site
+def up(site: Site, kind: str, **options: Any) -> None:
+    """Build what is missing, start every service, wait until all are healthy.
+
+    Options are remembered for the commands that follow. A second `up` changes nothing, and restarts only what
+    its changed settings concern.
+
+    \b
+    Examples:
+      wodctl up
+      wodctl up -g staging -b jup.example.net:8000 -s portal@example.net
+    """
+    site.options = given = _settings_of(options)
+    settings = site.settings
+    engine = site.engine
+    state = StateDirectory(site.state, site.root)
+    with state.locked():
+        _ensure_same_site(site, state)
+        _ensure_ports_free(site)
+        ensure_built(site, site.builder.images())
+        base = site.builder.tag("base")
+        state.ensure_folders(base)
+        if given:
+            configuration.remember(site.state, given)
+        secrets = state.ensure_secrets(base)
+        fingerprints = state.render(settings)
+        environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
+        environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
+        file = state.write_compose_environment(environment)
+        click.echo("Starting the services …")
+        _start(site, file)
+    engine.ensure_answers()
+    _say_ready(site)
+
+
+@click.command()
+@click.option("--volumes", is_flag=True, help="Remove the data too: seats, homes, mails that wait.")
+@click.option("--yes", is_flag=True, help="Do not ask before data are removed.")
+@pass_site
+def down(site: Site, volumes: bool, yes: bool) -> None:
+    """Stop and remove the services and the seats' servers; data stay unless --volumes is given.
+
+    \b
+    Example:
+      wodctl down
+    """
+    file = _environment_file(site)
+    if volumes and not yes:
+        click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
+    seats = site.engine.seats()
+    site.engine.remove([container["Id"] for container in seats])
+    words = ["down", "--remove-orphans", *(["--volumes"] if volumes else [])]
+    _compose(site, file, words)
+    if volumes:
+        for folder in ("data", "run", "secrets", "rendered"):
+            shutil.rmtree(site.state / folder, ignore_errors=False)
+    click.echo(f"Stopped; {'the data are gone' if volumes else f'the data are in {site.state}/data'}.")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Show the services: state, health, memory. Ends with 0 only if all is well, else with 5.
+
+    \b
+    Example:
+      wodctl status
+    """
+    site: Site = context.obj
+    services = site.engine.services()
+    if as_json:
+        click.echo(json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1))
+    else:
+        _print_services(site, services)
+    context.exit(0 if services and all(map(_is_well, services)) else StackProblem.exit_code)
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on as new lines come.")
+@click.option("-n", "--tail", default="200", show_default=True, metavar="N", help="Lines from the end, or `all`.")
+@pass_site
+def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
+    """Show what the services wrote, or one of them.
+
+    \b
+    Example:
+      wodctl logs -f worker
+    """
+    names = [found.name for found in site.engine.services()]
+    if service and service not in names:
+        raise UsageProblem(
+            f"There is no service {service!r}.", hint=f"There are: {', '.join(names) or 'none; start with `wodctl up`'}."
+        )
+    words = ["logs", f"--tail={tail}", *(["--follow"] if follow else []), *([service] if service else [])]
+    _compose(site, _environment_file(site), words)
+
+
+def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that options of `up` stand for."""
+    found: dict[str, Any] = {}
+    addresses = {"backend": "BE", "backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
+                 "api": "APIDB", "api_external": "APIDBEXT"}  # fmt: skip
+    for option, part in addresses.items():
+        for what, value in (options[option] or {}).items():
+            found[f"WOD{part}{what}"] = int(value) if what == "PORT" and value.isdigit() else value
+    for option, name in (("group", "WODGROUP"), ("user", "WODUSER"), ("post_port", "WODPOSTPORT"),
+                         ("sender", "WODSENDER")):  # fmt: skip
+        if options[option] is not None:
+            found[name] = options[option]
+    if options["number"] is not None:
+        found["WODBENBR"] = options["number"] - 1
+    return found
+
+
+def _ensure_same_site(site: Site, state: StateDirectory) -> None:
+    """Refuse a state directory that belongs to another project, and a project that has another state directory."""
+    former = state.remembered("project")
+    if former not in (None, site.project):
+        raise StackProblem(
+            f"{site.state} belongs to the project {former!r}, not {site.project!r}.",
+            hint=f"Add --project {former}, or use another --state directory.",
+        )
+    here = str(site.state / "rendered" / "compose.env")
+    for container in site.engine.containers():
+        if container["Config"]["Labels"].get("com.docker.compose.project.environment_file", here) != here:
+            raise StackProblem(
+                f"The project {site.project!r} already runs with another state directory.",
+                hint="Give this one another --project name, or use the other's --state directory.",
+            )
+    state.remember("project", site.project)
+
+
+def _ensure_ports_free(site: Site) -> None:
+    running = {service.name for service in site.engine.services() if service.state == "running"}
+    ports = (("proxy", "WODBEPORT", site.settings.WODBEPORT), ("mail", "WODPOSTPORT", site.settings.WODPOSTPORT))
+    for service, name, port in ports:
+        if service in running:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError as error:
+                raise StackProblem(
+                    f"Port {port} ({name}) cannot be used: {error.strerror}.",
+                    hint=f"End the program that holds it (`ss -ltnp sport = :{port}` names it), or set {name}.",
+                ) from None
+
+
+def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
+    """The variables of compose/stack.yml, without fingerprints."""
+    settings, builder = site.settings, site.builder
+    network = ipaddress.ip_network(_seat_network(site, state))
+    upper_half = list(network.subnets())[1]
+    operator = os.geteuid()
+    mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
+    images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
+    private = Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else site.state / "rendered" / "none"
+    if not settings.WODPRIVDIR:
+        private.mkdir(exist_ok=True)
+    return images | {
+        "WOD_STATE": str(site.state),
+        "WOD_PROJECT": site.project,
+        "WOD_OPERATOR_UID": str(operator) if operator else "",
+        "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
+        "WOD_SEAT_BRIDGE": f"wod-{mark}",
+        "WOD_SEAT_SUBNET": str(network),
+        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
+        "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
+        "WODBEPORT": str(settings.WODBEPORT),
+        "WODPOSTPORT": str(settings.WODPOSTPORT),
+        "WODNOBO": settings.WODNOBO or str(site.root / "notebooks-loader" / "workshops"),
+        "WODPRIVNOBO": str(private),
+    }
+
+
+def _seat_network(site: Site, state: StateDirectory) -> str:
+    """The seats' network: as configured, else as found free by the first `up`."""
+    if site.settings.WODSEATNETWORK != "auto":
+        return site.settings.WODSEATNETWORK
+    network = state.remembered("seat_network")
+    if network is None:
+        network = site.engine.free_seat_network()
+        state.remember("seat_network", network)
+    return network
+
+
+def _environment_file(site: Site) -> Path:
+    file = site.state / "rendered" / "compose.env"
+    if not file.exists():
+        raise StackProblem(f"Nothing was started from {site.state} yet.", hint="`wodctl up` starts it.")
+    return file
+
+
+def _compose(site: Site, file: Path, words: list[str]) -> None:
+    site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=True)
+
+
+def _start(site: Site, file: Path) -> None:
+    quiet = [] if click.get_text_stream("stderr").isatty() else ["--quiet-pull"]
+    try:
+        _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans", *quiet])
+    except ProgramFailed:
+        ill = [service for service in site.engine.services() if not _is_well(service)]
+        names = ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill) or "one of them"
+        raise StackProblem(
+            f"Not every service became healthy: {names}.",
+            hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
+        ) from None
+
+
+def _is_well(service: Service) -> bool:
+    return service.state == "running" and service.health in ("healthy", "none")
+
+
+def _print_services(site: Site, services: list[Service]) -> None:
+    if not services:
+        click.echo(f"No service of the project {site.project} exists. `wodctl up` starts them.")
+        return
+    click.echo(f"{'SERVICE':10} {'STATE':10} {'HEALTH':10} {'MEMORY':>10}")
+    for service in services:
+        memory = "-" if service.memory_bytes is None else f"{service.memory_bytes / 2**20:.0f} MiB"
+        color = None if _is_well(service) else "red"
+        click.secho(f"{service.name:10} {service.state:10} {service.health:10} {memory:>10}", fg=color)
+    total = sum(service.memory_bytes or 0 for service in services)
+    click.echo(f"{'':32} {total / 2**20:6.0f} MiB\n{site.url}")
+
+
+def _say_ready(site: Site) -> None:
+    s = site.settings
+    click.echo(
+        f"""
+Ready.
+  Participants log in at   {site.url}
+  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}
+  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data
+
+Try it:
+  ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait
+  ./wod student password 3        sets and prints a password for student3"""
+    )

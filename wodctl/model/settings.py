@@ -1,0 +1,306 @@
+"""The settings of a site: typed, checked, merged from layers, each value with the place it came from.
+
+`conf/defaults.yml` documents every name; this module holds the types and the rules. Names are the original's
+(`WODUSERMIN`, `UIDBASE`, …), because notebooks and private repositories use them.
+"""
+
+import dataclasses
+import difflib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wodctl.errors import ConfigProblem
+
+ALIASES = {
+    "USERMIN": "WODUSERMIN",
+    "USERMAX": "WODUSERMAX",
+    "POSTPORT": "WODPOSTPORT",
+    "BASESTDID": "WODBASESTDID",
+}
+"""Short names of the 2023 article, accepted for the names of today."""
+
+STUDENTS_DIRECTORY = "/student"
+"""Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
+
+LAST_SERVICE_UID = 1899
+"""Uids up to this one belong to the services; seats' uids and gids lie above."""
+
+_DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
+_SIZE = re.compile(r"(\d+)([KMG]?)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value as a layer gives it, and where: `file:line`, `environment` or an option."""
+
+    value: Any
+    origin: str
+
+
+Layer = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Effective settings of a site. Derived names (external addresses, WODBASESTDID, …) are filled in."""
+
+    WODGROUP: str
+    WODBEFQDN: str
+    WODBEPORT: int
+    WODBEPROTO: str
+    WODBEEXTFQDN: str
+    WODBEEXTPORT: int
+    WODBEEXTPROTO: str
+    WODFEFQDN: str
+    WODFEPORT: int
+    WODFEPROTO: str
+    WODFEEXTFQDN: str
+    WODFEEXTPORT: int
+    WODFEEXTPROTO: str
+    WODAPIDBFQDN: str
+    WODAPIDBPORT: int
+    WODAPIDBPROTO: str
+    WODAPIDBEXTFQDN: str
+    WODAPIDBEXTPORT: int
+    WODAPIDBEXTPROTO: str
+    WODBENBR: int
+    WODBASESTDID: int
+    WODUSER: str
+    WODSENDER: str
+    WODPOSTPORT: int
+    WODPOSTNETWORKS: list[str]
+    WODUSERMIN: int
+    WODUSERMAX: int
+    UIDBASE: int
+    GIDBASE: int
+    WODSEATMEMORY: str
+    WODSEATCPUS: float
+    WODSEATPIDS: int
+    WODSEATSTARTS: int
+    WODSEATNETWORK: str
+    WODCOOKIEDAYS: float
+    WODNOBO: str
+    WODPRIVDIR: str
+    BRANDING: str
+    BRANDINGWOD: str
+    BRANDINGLOGO: str
+    BRANDINGURL: str
+    BRANDINGLOGOURL: str
+    BRANDINGSLACK: str
+    BRANDINGX: str
+    SURVEYURL: str
+    SURVEYCHALURL: str
+    WODBASEIMAGE: str
+    WODDEBIANMIRROR: str
+    WODCABUNDLE: str
+    site_variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What notebooks may name: all settings and the site's own variables, which win."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site_variables"}
+        return own | {"WODSTUDDIR": STUDENTS_DIRECTORY} | self.site_variables
+
+    def to_json(self) -> str:
+        """The settings as services read them from /etc/wod/settings.json; holds no secret."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, path: Path) -> "Settings":
+        """The settings that `wodctl up` rendered for the services."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigProblem(
+                f"The rendered settings {path} cannot be read: {error}.",
+                hint="`wodctl up` writes them anew.",
+            ) from None
+
+
+_FIELDS = {f.name: f.type for f in dataclasses.fields(Settings) if f.name != "site_variables"}
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as `512M` or `2G` (binary units). Raises ConfigProblem for any other form."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ConfigProblem(f"{text!r} is no size; expected a number with K, M or G, such as 2G.")
+    return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2]]
+
+
+def is_variable_family(name: str) -> bool:
+    """Whether the name belongs to the original's dashed families (IP-WKSHP-Docker101, HTTPPORT-WKSHP-…)."""
+    return _DASHED.fullmatch(name) is not None
+
+
+def merge(layers: Iterable[Layer], *, host_name: str, processors: int) -> tuple[Settings, dict[str, str]]:
+    """The effective settings, and the origin of each.
+
+    `host_name` and `processors` describe the host, for the values that are derived from it. Raises ConfigProblem,
+    naming the origin, for an unknown name, a wrong type or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for name, entry in layer.items():
+            if name == "variables":
+                variables |= _own_variables(entry)
+                origins |= dict.fromkeys(entry.value or {}, entry.origin)
+            elif is_variable_family(name):
+                variables[name], origins[name] = entry.value, entry.origin
+            else:
+                name = ALIASES.get(name, name)
+                values[name], origins[name] = _typed(name, entry), entry.origin
+    _check(values, origins)
+    _derive(values, origins, host_name, processors)
+    return Settings(**values, site_variables=variables), origins
+
+
+def unknown(name: str, origin: str) -> ConfigProblem:
+    """The refusal of a name that no setting has."""
+    close = difflib.get_close_matches(name, [*_FIELDS, *ALIASES], n=1)
+    return ConfigProblem(
+        f"{origin}: there is no setting {name!r}.",
+        hint=(f"Did you mean {close[0]}? " if close else "")
+        + "conf/defaults.yml lists them all; variables of your own for notebooks go under `variables:`.",
+    )
+
+
+def looks_mistyped(name: str) -> bool:
+    """Whether the name is almost one of ours: WODUSERMXA, WODPOSTPRT."""
+    return bool(difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.88))
+
+
+def is_setting(name: str) -> bool:
+    """Whether the name, or the short form of it, is one of ours."""
+    return name in _FIELDS or name in ALIASES
+
+
+def _own_variables(entry: Entry) -> dict[str, Any]:
+    if entry.value is None:
+        return {}
+    if not isinstance(entry.value, dict) or not all(isinstance(name, str) for name in entry.value):
+        raise ConfigProblem(f"{entry.origin}: `variables` must be a mapping of names to values.")
+    settings = [name for name in entry.value if is_setting(name)]
+    if settings:
+        raise ConfigProblem(
+            f"{entry.origin}: {settings[0]} is a setting of ours, not a variable of the site.",
+            hint="Put it at the top level of the file.",
+        )
+    return entry.value
+
+
+def _typed(name: str, entry: Entry) -> Any:
+    """The entry's value in the type of the setting; texts of environment and options are converted."""
+    if name not in _FIELDS:
+        raise unknown(name, entry.origin)
+    expected, value = _FIELDS[name], entry.value
+    try:
+        if expected is str:
+            if isinstance(value, str):
+                return value
+        elif expected is int:
+            if isinstance(value, int | str) and not isinstance(value, bool):
+                return int(value)
+        elif expected is float:
+            if isinstance(value, int | float | str) and not isinstance(value, bool):
+                return float(value)
+        else:
+            items = value.split(",") if isinstance(value, str) else value
+            if isinstance(items, list) and all(isinstance(item, str) for item in items):
+                return [item.strip() for item in items if item.strip()]
+    except ValueError:
+        pass
+    kind = {str: "a text", int: "a whole number", float: "a number"}.get(expected, "a list of texts")  # type: ignore[call-overload]
+    raise ConfigProblem(f"{entry.origin}: {name} is {value!r}; expected {kind}.")
+
+
+def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
+    missing = [name for name in _FIELDS if name not in values]
+    if missing:
+        raise ConfigProblem(f"conf/defaults.yml: {missing[0]} is missing.", hint="Restore the file.")
+
+    def require(good: bool, name: str, expected: str) -> None:
+        if not good:
+            raise ConfigProblem(f"{origins[name]}: {name} is {values[name]!r}; expected {expected}.")
+
+    for name in _FIELDS:
+        value = values[name]
+        if name.endswith("PORT"):
+            least = 0 if "EXT" in name else 1
+            require(least <= value <= 65535, name, "a port from 1 to 65535")
+        elif name.endswith("PROTO"):
+            require(value in ("http", "https") or ("EXT" in name and not value), name, "http or https")
+        elif name.endswith("FQDN"):
+            require(not value or bool(_NAME.fullmatch(value)), name, "a host name")
+    require(bool(_NAME.fullmatch(values["WODGROUP"])), "WODGROUP", "letters, digits, dots and dashes")
+    require(bool(_USER.fullmatch(values["WODUSER"])), "WODUSER", "a user name in lower-case letters")
+    require(bool(_SENDER.fullmatch(values["WODSENDER"])), "WODSENDER", "a mail address")
+    for network in values["WODPOSTNETWORKS"]:
+        require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
+    require(values["WODBASESTDID"] >= -1, "WODBASESTDID", "a number from 0, or -1")
+    require(1 <= values["WODUSERMIN"] <= 50000, "WODUSERMIN", "a number from 1 to 50000")
+    require(
+        values["WODUSERMIN"] <= values["WODUSERMAX"] <= 50000,
+        "WODUSERMAX",
+        f"a number from WODUSERMIN, {values['WODUSERMIN']}, to 50000",
+    )
+    for name in ("UIDBASE", "GIDBASE"):
+        least = LAST_SERVICE_UID + 1 - values["WODUSERMIN"]
+        require(least <= values[name] <= 10**6, name, f"a number from {least} to 1000000")
+    require(
+        bool(_SIZE.fullmatch(values["WODSEATMEMORY"])) and size_in_bytes(values["WODSEATMEMORY"]) >= 256 * 2**20,
+        "WODSEATMEMORY",
+        "a size such as 2G, at least 256M",
+    )
+    require(0.1 <= values["WODSEATCPUS"] <= 1024, "WODSEATCPUS", "a number of processors, at least 0.1")
+    require(64 <= values["WODSEATPIDS"] <= 10**6, "WODSEATPIDS", "a number from 64")
+    require(0 <= values["WODSEATSTARTS"] <= 1000, "WODSEATSTARTS", "a number from 0 to 1000")
+    require(
+        values["WODSEATNETWORK"] == "auto" or _is_seat_network(values["WODSEATNETWORK"]),
+        "WODSEATNETWORK",
+        "`auto`, or an IPv4 network with room for every seat, such as 10.213.0.0/20",
+    )
+    require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_seat_network(text: str) -> bool:
+    return _is_network(text) and "/" in text and ipaddress.ip_network(text).version == 4
+
+
+def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, processors: int) -> None:
+    """Fill in what is left open, as the original's installer does: portal from backend, API from portal, external
+    from internal."""
+
+    def default(name: str, value: Any, reason: str) -> None:
+        if values[name] in ("", 0, -1):
+            values[name], origins[name] = value, reason
+
+    default("WODBEFQDN", host_name, "name of this host")
+    default("WODFEFQDN", values["WODBEFQDN"], "WODBEFQDN")
+    default("WODAPIDBFQDN", values["WODFEFQDN"], "WODFEFQDN")
+    for part in ("BE", "FE", "APIDB"):
+        for what in ("FQDN", "PORT", "PROTO"):
+            default(f"WOD{part}EXT{what}", values[f"WOD{part}{what}"], f"WOD{part}{what}")
+    if values["WODBASESTDID"] == -1:
+        values["WODBASESTDID"] = values["WODUSERMAX"] * values["WODBENBR"]
+        origins["WODBASESTDID"] = "WODUSERMAX times WODBENBR"
+    default("WODSEATSTARTS", processors + 1, "processors of this host, plus one")

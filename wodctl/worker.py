@@ -1,0 +1,160 @@
+"""The worker: carries out the actions that wait in the database. `python -m wodctl.worker`.
+
+It may be killed at any moment. Its jobs stay in the database as "doing" then, and the next worker, which can
+only be one at a time, begins them again. That is also what it does itself when it loses the database: it
+ends, is started again by the engine, waits for the database and goes on.
+"""
+
+import asyncio
+import ctypes
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import psycopg_pool
+from notebooks_loader.catalogue import Catalogue
+
+from wodctl.actions.carry_out import carry_out
+from wodctl.actions.site import Site
+from wodctl.adapters.database import WORKER_CONNECTION, Database
+from wodctl.adapters.homes import Homes
+from wodctl.adapters.hub import Hub
+from wodctl.adapters.queue import Queue, QueueLost
+from wodctl.adapters.workshops import Workshops
+from wodctl.errors import Unavailable
+from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
+
+SETTINGS = Path("/etc/wod/settings.json")
+HUB_TOKEN = Path("/run/secrets/hub-token")
+WORKSHOPS = Path("/srv/workshops/public")
+PRIVATE_WORKSHOPS = Path("/srv/workshops/private")
+SKELETON = Path("/usr/share/wod/skel")
+ALIVE = Path("/run/wod/alive")
+"""Touched every second by a worker that reaches its database; the health check looks at its age."""
+
+CONCURRENCY = 16
+"""Actions carried out at the same time: enough to keep the hub busy, which starts a few servers at a time."""
+
+POLL = 0.2
+"""Seconds until a job is seen whose seat has become free; a new one is announced by the database."""
+
+GRACE = 20.0
+"""Seconds that running actions have to end when the worker is asked to stop."""
+
+SOLE_WORKER = 0x776F_6477
+"""Key of the advisory lock ("wodw") that the working worker holds."""
+
+log = logging.getLogger("wod")
+
+
+def main() -> None:
+    """Prepare the database and work until SIGTERM; exit code 1 when the database is lost."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    _keep_rights_from_children()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _wait_for_database()
+    subprocess.run([sys.executable, "-m", "wodctl.adapters.migrations"], check=True)
+    try:
+        asyncio.run(_work(Settings.from_json(SETTINGS)))
+    except (psycopg.OperationalError, QueueLost, Unavailable) as error:
+        sys.exit(f"the database is lost: {error}")
+
+
+def _keep_rights_from_children() -> None:
+    """Our rights over others' files are for us: no program that we start inherits them (capabilities(7))."""
+    pr_cap_ambient, clear_all = 47, 4
+    ctypes.CDLL(None).prctl(pr_cap_ambient, clear_all, 0, 0, 0)
+
+
+def _wait_for_database() -> None:
+    said = False
+    while True:
+        try:
+            psycopg.connect(WORKER_CONNECTION).close()
+            return
+        except psycopg.OperationalError as error:
+            if not said:
+                log.info("waiting for the database: %s", str(error).strip().splitlines()[0])
+            said = True
+            time.sleep(0.3)
+
+
+def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
+    database = Database(pool.connection)
+    database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
+    homes = Homes(Path(STUDENTS_DIRECTORY))
+    homes.ensure_tidy()
+    private = PRIVATE_WORKSHOPS if PRIVATE_WORKSHOPS.is_dir() else None
+    return Site(
+        settings=settings,
+        seats=database,
+        actions=database,
+        hub=Hub(HUB_TOKEN.read_text().strip()),
+        homes=homes,
+        workshops=Workshops(Catalogue(WORKSHOPS, private), settings.variables, [SKELETON]),
+    )
+
+
+async def _work(settings: Settings) -> NoReturn:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(CONCURRENCY))
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    guard = await psycopg.AsyncConnection.connect(WORKER_CONNECTION, autocommit=True)
+    await _become_sole_worker(guard)
+    with psycopg_pool.ConnectionPool(
+        WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True}
+    ) as pool:
+        queue = Queue(WORKER_CONNECTION, partial(carry_out, site=_site(settings, pool)))
+        async with queue.opened():
+            await queue.take_up_abandoned()
+            working = asyncio.create_task(queue.work(CONCURRENCY, POLL))
+            watching = asyncio.create_task(_watch(guard, queue))
+            stopping = asyncio.create_task(asked_to_stop.wait())
+            log.info("at work")
+            ended, _ = await asyncio.wait({working, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                log.info("asked to stop: running actions have %.0f s to end", GRACE)
+                working.cancel()
+                await asyncio.wait({working}, timeout=GRACE)
+            else:
+                log.error("starting again: %s", ", ".join(repr(task.exception()) for task in ended))
+            # At once, and whatever still runs: nothing may go on that another worker begins again.
+            logging.shutdown()
+            os._exit(0 if stopping.done() else 1)
+
+
+async def _become_sole_worker(guard: psycopg.AsyncConnection) -> None:
+    """Wait until no other worker is connected to this database; ours we are until `guard` is closed."""
+    while True:
+        row = await (await guard.execute("SELECT pg_try_advisory_lock(%s)", [SOLE_WORKER])).fetchone()
+        if row and row[0]:
+            return
+        ALIVE.touch()
+        await asyncio.sleep(0.2)
+
+
+async def _watch(guard: psycopg.AsyncConnection, queue: Queue) -> None:
+    """Show that we live, and look after jobs adrift; ends with an exception when the database is lost."""
+    for second in itertools.count():
+        await guard.execute("SELECT 1")
+        ALIVE.touch()
+        if second % 5 == 0:
+            await queue.take_up_adrift()
+        await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    main()
