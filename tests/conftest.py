@@ -25,7 +25,9 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wodctl(self, *words: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def wodctl(
+        self, *words: str, check: bool = True, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         """Run `wodctl` on this stack, as an operator would."""
         done = subprocess.run(
             [sys.executable, "-m", "wodctl", "--state", str(self.state), "--project", self.project, *words],

@@ -89,7 +89,9 @@ def main() -> NoReturn:
     except Exception:
         with tempfile.NamedTemporaryFile("w", prefix="wodctl-", suffix=".txt", delete=False) as report:
             traceback.print_exc(file=report)
-        _say("something went wrong that should not.", f"The details are in {report.name}; please report them.")
+        _say(
+            "something went wrong that should not.", f"The details are in {report.name}; please report them."
+        )
         code = UNEXPECTED
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -109,5 +111,3 @@ def _say_system_error(error: OSError) -> int:
     else:
         _say(f"{error.strerror or error}{where}.", "")
     return 1
-
-

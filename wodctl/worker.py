@@ -21,8 +21,8 @@ from typing import NoReturn
 
 import psycopg
 import psycopg_pool
-from notebooks_loader.catalogue import Catalogue
 
+from notebooks_loader.catalogue import Catalogue
 from wodctl.actions.carry_out import carry_out
 from wodctl.actions.site import Site
 from wodctl.adapters.database import WORKER_CONNECTION, Database

@@ -41,7 +41,8 @@ c.LiveRoutes.traefik_api_password = secret("proxy-password")
 # Where TLS ends in front of us the hub cannot see that participants came by it; elsewhere it goes by the
 # request, so that every name of this host works.
 if settings["WODBEEXTPROTO"] == "https":
-    c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}:{settings['WODBEEXTPORT']}/"
+    port = "" if settings["WODBEEXTPORT"] == 443 else f":{settings['WODBEEXTPORT']}"
+    c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}{port}/"
 
 # A restart of the hub is nobody's business: servers, routes and open websockets stay.
 c.JupyterHub.cleanup_servers = False
@@ -108,9 +109,10 @@ c.SeatSpawner.starts = settings["WODSEATSTARTS"]
 c.SeatSpawner.use_internal_ip = True
 c.SeatSpawner.remove = True
 c.SeatSpawner.default_url = "/lab"
-# Starts queue (WODSEATSTARTS): these count the waiting too, and POST …/server answers when the server does.
+# Starts queue (WODSEATSTARTS): these count the waiting too. The API answers when a server has started or
+# stopped, and not earlier.
 c.SeatSpawner.start_timeout = 900
-c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 900}
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 900, "slow_stop_timeout": 120}
 c.JupyterHub.concurrent_spawn_limit = 0
 c.JupyterHub.allow_named_servers = False
 c.JupyterHub.redirect_to_server = True

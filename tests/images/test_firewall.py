@@ -7,11 +7,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import docker
+from tests.conftest import ROOT, docker
+from wodctl.adapters import configuration
+from wodctl.adapters.builder import Builder
 
 MARK = f"fw{os.getpid() % 100000:05d}"
 BRIDGE = f"wod-{MARK}"
@@ -103,11 +106,14 @@ class Network:
         return docker("exec", self.firewall, "sh", "-c", "wod-firewall check && echo yes", check=False) != ""
 
 
+@cache
 def image(name: str) -> str:
-    """The newest image of ours with this name."""
-    tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"wod/{name}").split()
-    assert tags, f"There is no image wod/{name}; `wodctl build {name}` makes it."
-    return tags[0]
+    """The image of ours with this name, as it is built now."""
+    state = Path("/var/lib/wod-tests")
+    builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
+    if name in builder.missing():
+        builder.build([name])
+    return builder.tag(name)
 
 
 def wait_until(promise: Callable[[], bool], seconds: float = 20) -> None:

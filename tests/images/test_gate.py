@@ -8,13 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import docker
+from tests.conftest import ROOT, docker
+from wodctl.adapters import configuration
+from wodctl.adapters.builder import Builder
 
 PROJECT = f"gatetest{os.getpid()}"
 LAB = f"wod/{PROJECT}:1"
@@ -140,7 +143,7 @@ class Gate:
                 "SecurityOpt": ["no-new-privileges:true"],
                 "CgroupnsMode": "private",
                 "ReadonlyRootfs": True,
-                "Tmpfs": {"/tmp": "exec,nosuid,nodev,mode=1777"},  # noqa: S108
+                "Tmpfs": {"/tmp": "exec,nosuid,nodev,mode=1777"},
                 "Memory": 64 << 20,
                 "MemorySwap": 64 << 20,
                 "CpuPeriod": 100_000,
@@ -173,11 +176,14 @@ def answer(raw: bytes) -> Answer:
     return Answer(response.status, response.read().decode())
 
 
+@cache
 def image(name: str) -> str:
-    """The newest image of ours with this name."""
-    tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"wod/{name}").split()
-    assert tags, f"There is no image wod/{name}; `wodctl build {name}` makes it."
-    return tags[0]
+    """The image of ours with this name, as it is built now."""
+    state = Path("/var/lib/wod-tests")
+    builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
+    if name in builder.missing():
+        builder.build([name])
+    return builder.tag(name)
 
 
 def wait_until(promise: Callable[[], bool], seconds: float = 20) -> None:

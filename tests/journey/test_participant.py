@@ -8,7 +8,6 @@ from tests.conftest import docker
 from tests.journey.portal import actions, seat, send, send_as_the_original, wait_for_action
 
 
-
 def new_password(stack, number: int) -> str:
     return re.search(r"(\S+)\s*$", stack.wodctl("student", "password", str(number)).stdout)[1]
 
@@ -100,14 +99,18 @@ def test_a_restarted_hub_leaves_the_kernel_connected(stack, page):
     cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").first
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+a")
-    page.keyboard.insert_text("import time\nfor i in range(25):\n    print('tick', i, flush=True)\n    time.sleep(1)")
+    page.keyboard.insert_text(
+        "import time\nfor i in range(25):\n    print('tick', i, flush=True)\n    time.sleep(1)"
+    )
     page.keyboard.press("Control+Enter")
     expect(cell.locator(".jp-OutputArea-output").first).to_contain_text("tick 1", timeout=60_000)
     closed = []
     page.on("websocket", lambda socket: closed.append(socket.url))
     docker("restart", stack.container("hub"))
     expect(cell.locator(".jp-OutputArea-output").first).to_contain_text("tick 24", timeout=60_000)
-    assert [url for url in closed if "/channels" in url] == [], "the kernel's websocket had to be opened again"
+    assert [url for url in closed if "/channels" in url] == [], (
+        "the kernel's websocket had to be opened again"
+    )
     stack.wodctl("action", "submit", "CLEANUP", "5", "27", "-w", "WKSHP-Welcome101", "--wait")
 
 
@@ -133,8 +136,6 @@ def test_what_cannot_be_carried_out_is_filed_with_its_reason(stack):
     assert all(a["reason"] for a in filed)
     assert any("stranger@example.net" in a["reason"] for a in filed)
     assert seat(stack, 6)["state"] == "free"
-    assert "No such file" in docker("exec", stack.container("mail"), "sh", "-c", "ls /tmp/owned 2>&1", check=False)
-
-
-
-
+    assert "No such file" in docker(
+        "exec", stack.container("mail"), "sh", "-c", "ls /tmp/owned 2>&1", check=False
+    )

@@ -10,7 +10,9 @@ from tests.journey.portal import seat, send, wait_for_action
 
 
 def started_at(stack) -> dict[str, str]:
-    names = docker("ps", "--filter", f"label=com.docker.compose.project={stack.project}", "--format", "{{.Names}}").split()
+    names = docker(
+        "ps", "--filter", f"label=com.docker.compose.project={stack.project}", "--format", "{{.Names}}"
+    ).split()
     return {name: docker("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name) for name in names}
 
 
@@ -63,7 +65,9 @@ def two_seats(stack):
         assert wait_for_action(stack, 6000 + number, "CREATE")["state"] == "done"
     yield
     for number in (20, 21):
-        stack.wodctl("action", "submit", "CLEANUP", str(number), str(6000 + number), "-w", "WKSHP-Welcome101", "--wait")
+        stack.wodctl(
+            "action", "submit", "CLEANUP", str(number), str(6000 + number), "-w", "WKSHP-Welcome101", "--wait"
+        )
 
 
 REACH = """
@@ -77,7 +81,9 @@ except OSError as error:
 
 def reaches(stack, number: int, address: str, port: int) -> bool:
     seat_container = f"{stack.project}-student{number}"
-    out = docker("exec", seat_container, "python3", "-c", f"{REACH}\nprint('reached')", address, str(port), check=False)
+    out = docker(
+        "exec", seat_container, "python3", "-c", f"{REACH}\nprint('reached')", address, str(port), check=False
+    )
     return "reached" in out
 
 
@@ -90,7 +96,9 @@ def test_a_seat_reaches_the_hub_api_and_not_its_neighbours(stack, two_seats):
     """From a seat: the hub's API answers; neighbour, proxy, worker, mail, host and metadata do not."""
     hub, proxy = address_of(stack.container("hub"))["seats"], address_of(stack.container("proxy"))["seats"]
     neighbour = address_of(f"{stack.project}-student21")["seats"]
-    gateway = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{stack.project}_seats")
+    gateway = docker(
+        "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{stack.project}_seats"
+    )
     gateway = gateway.strip() or hub.rsplit(".", 1)[0] + ".1"
     assert reaches(stack, 20, hub, 8081)
     attempts = {
@@ -121,15 +129,24 @@ def test_a_seat_has_no_rights(stack, two_seats):
 
 def test_the_database_listens_on_no_network(stack):
     """The database has no network, and refuses root, who is nobody to it."""
-    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", stack.container("db")))
+    networks = json.loads(
+        docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", stack.container("db"))
+    )
     assert list(networks) == ["none"]
-    out = docker("exec", "--user=0", stack.container("db"), "psql", "-U", "wod", "wod", "-c", "select 1", check=False)
+    out = docker(
+        "exec", "--user=0", stack.container("db"), "psql", "-U", "wod", "wod", "-c", "select 1", check=False
+    )
     assert "1 row" not in out
 
 
 def test_seats_are_shown_as_they_are(stack, two_seats):
     """`student show` tells seat, user, workshop, lease and server."""
     found = seat(stack, 20)
-    assert (found["seat"], found["user"], found["state"], found["server"]) == (20, "student20", "ready", "ready")
+    assert (found["seat"], found["user"], found["state"], found["server"]) == (
+        20,
+        "student20",
+        "ready",
+        "ready",
+    )
     assert (found["workshop"], found["mode"], found["customer"]) == ("WKSHP-Welcome101", "WKSHP", 6020)
     assert found["lease_until"] and found["url"].startswith(f"{stack.url}/user/student20/lab")

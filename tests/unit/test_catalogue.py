@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from notebooks_loader.catalogue import Catalogue, Workshop
 
+from notebooks_loader.catalogue import Catalogue, Workshop
 from wodctl.errors import ContentProblem
 
 SAMPLES = Path(__file__).resolve().parents[2] / "notebooks-loader" / "workshops"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from notebooks_loader import skeleton, tree
 from notebooks_loader.catalogue import Catalogue
 from notebooks_loader.delivery import deliver
 from notebooks_loader.validation import problems
-
 from wodctl.errors import ContentProblem
 
 LOADER = Path(__file__).resolve().parents[2] / "notebooks-loader"

@@ -52,13 +52,14 @@ RECORDED: dict[str, Any] = {
         "NetworkMode": "wod_seats",
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
+        "CgroupnsMode": "private",
         "Binds": [],
         "Links": [],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         "CpuQuota": 200000,
         "CpuPeriod": 100000,
         "Tmpfs": {
-            "/tmp": "exec,nosuid,nodev,mode=1777",  # noqa: S108
+            "/tmp": "exec,nosuid,nodev,mode=1777",
             "/run": "nosuid,nodev,mode=0755,uid=2003,gid=3003",
             "/var/lib/extrausers": "nosuid,nodev,mode=0755,size=64k,uid=2003,gid=3003",
         },
@@ -302,6 +303,7 @@ ATTACKS = {
     "uts of the host": host(UTSMode="host"),
     "users of the host": host(UsernsMode="host"),
     "cgroups of the host": host(CgroupnsMode="host"),
+    "cgroups of the host by leaving out, where they are the default": without("HostConfig", "CgroupnsMode"),
     "cgroup of a container": host(Cgroup="container:wod-hub-1"),
     "cgroup parent": host(CgroupParent="/"),
     "network of the host": host(NetworkMode="host"),
@@ -350,8 +352,8 @@ ATTACKS = {
     "no mount": host(Mounts=[]),
     "mounts that are no list": host(Mounts={"0": {}}),
     "tmpfs on a place of the image": lambda d: d["HostConfig"]["Tmpfs"].update({"/etc": ""}),
-    "tmpfs with devices": lambda d: d["HostConfig"]["Tmpfs"].update({"/tmp": "exec,dev"}),  # noqa: S108
-    "tmpfs with set-uid": lambda d: d["HostConfig"]["Tmpfs"].update({"/tmp": "exec,suid"}),  # noqa: S108
+    "tmpfs with devices": lambda d: d["HostConfig"]["Tmpfs"].update({"/tmp": "exec,dev"}),
+    "tmpfs with set-uid": lambda d: d["HostConfig"]["Tmpfs"].update({"/tmp": "exec,suid"}),
     "tmpfs of another seat": lambda d: d["HostConfig"]["Tmpfs"].update(
         {"/run": "nosuid,nodev,mode=0755,uid=2004,gid=3003"}
     ),

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import pytest
+
 from notebooks_loader import confined, rendering
 from notebooks_loader.rendering import Source, is_template, render
-
 from wodctl.errors import ContentProblem
 
 SITE: dict[str, Any] = {

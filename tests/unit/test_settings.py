@@ -30,7 +30,10 @@ def test_the_defaults_are_valid_and_complete(tmp_path):
 def test_each_layer_beats_the_one_before(tmp_path):
     """Group's file, private overlay, remembered options, environment, command line: the later wins."""
     private = tmp_path / "private"
-    write(tmp_path / "conf/production.yml", f"WODUSERMAX: 20\nWODPRIVDIR: {private}\nUIDBASE: 3000\nGIDBASE: 3000\n")
+    write(
+        tmp_path / "conf/production.yml",
+        f"WODUSERMAX: 20\nWODPRIVDIR: {private}\nUIDBASE: 3000\nGIDBASE: 3000\n",
+    )
     write(private / "ansible/group_vars/production", "WODUSERMAX: 30\nGIDBASE: 4000\n")
     assert load(tmp_path)[0].WODUSERMAX == 30
     configuration.remember(tmp_path, {"WODUSERMAX": 40})
@@ -38,7 +41,10 @@ def test_each_layer_beats_the_one_before(tmp_path):
     assert load(tmp_path, {"WODUSERMAX": "50"})[0].WODUSERMAX == 50
     settings, origins = load(tmp_path, {"WODUSERMAX": "50"}, {"WODUSERMAX": 60})
     assert (settings.WODUSERMAX, settings.UIDBASE, settings.GIDBASE) == (60, 3000, 4000)
-    assert (origins["WODUSERMAX"], origins["UIDBASE"]) == ("command line", f"{tmp_path}/conf/production.yml:3")
+    assert (origins["WODUSERMAX"], origins["UIDBASE"]) == (
+        "command line",
+        f"{tmp_path}/conf/production.yml:3",
+    )
 
 
 def test_the_group_chosen_by_an_option_decides_which_file_is_read(tmp_path):
@@ -62,7 +68,7 @@ def test_the_group_chosen_by_an_option_decides_which_file_is_read(tmp_path):
         ("WODUSERMAX: 5\nWODUSERMAX: 6\n", 2, "second time"),
         ("WODUSERMAX: [\n", 2, ""),
         ("WODSENDER: 'a b@c'\n", 1, "a mail address"),
-        ("WODSENDER: \"a@b\\nmynetworks=0.0.0.0/0\"\n", 1, "a mail address"),
+        ('WODSENDER: "a@b\\nmynetworks=0.0.0.0/0"\n', 1, "a mail address"),
         ("just words\n", 1, "NAME: value"),
         ("variables:\n  WODUSERMAX: 5\n", 1, "setting of ours"),
     ],
@@ -80,7 +86,13 @@ def test_a_wrong_line_is_refused_with_file_and_line(tmp_path, text, line, words)
 def test_derived_names_follow_the_original_installer(tmp_path):
     """Portal follows backend, API follows portal, external follows internal, the seats' base follows the number."""
     settings, origins = load(
-        tmp_path, options={"WODBEFQDN": "jup.example.net", "WODBEPORT": 8123, "WODAPIDBFQDN": "api.example.net", "WODBENBR": 2}
+        tmp_path,
+        options={
+            "WODBEFQDN": "jup.example.net",
+            "WODBEPORT": 8123,
+            "WODAPIDBFQDN": "api.example.net",
+            "WODBENBR": 2,
+        },
     )
     assert settings.WODFEFQDN == "jup.example.net"
     assert (settings.WODBEEXTFQDN, settings.WODBEEXTPORT) == ("jup.example.net", 8123)
@@ -91,7 +103,10 @@ def test_derived_names_follow_the_original_installer(tmp_path):
 
 def test_names_of_notebooks_are_accepted(tmp_path):
     """Dashed families, own variables and the article's short names reach the notebooks."""
-    write(tmp_path / "conf/production.yml", "IP-WKSHP-Docker101: 192.0.2.7\nUSERMAX: 12\nvariables:\n  OCENDPOINT: oc\n")
+    write(
+        tmp_path / "conf/production.yml",
+        "IP-WKSHP-Docker101: 192.0.2.7\nUSERMAX: 12\nvariables:\n  OCENDPOINT: oc\n",
+    )
     settings, _ = load(tmp_path)
     assert settings.variables["IP-WKSHP-Docker101"] == "192.0.2.7"
     assert settings.variables["OCENDPOINT"] == "oc"
@@ -102,7 +117,10 @@ def test_a_private_overlay_may_hold_variables_but_no_mistyped_setting(tmp_path):
     """Names that are not ours are variables there, unless they are almost ours."""
     private = tmp_path / "private"
     write(tmp_path / "conf/production.yml", f"WODPRIVDIR: {private}\n")
-    write(private / "ansible/group_vars/all.yml", "OCENDPOINT: oc\nWODDISTRIB: ubuntu-24.04\nWODAPIDBURL: http://x\n")
+    write(
+        private / "ansible/group_vars/all.yml",
+        "OCENDPOINT: oc\nWODDISTRIB: ubuntu-24.04\nWODAPIDBURL: http://x\n",
+    )
     assert load(tmp_path)[0].variables["OCENDPOINT"] == "oc"
     write(private / "ansible/group_vars/all.yml", "WODUSERMXA: 5\n")
     with pytest.raises(ConfigProblem, match=r"all\.yml:1"):

@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tool(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -37,8 +39,12 @@ def test_imports_point_downwards():
 
 def test_the_bootstrap_is_clean_shell():
     """Shellcheck finds nothing in the shell scripts."""
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    first_lines = {name: (ROOT / name).read_bytes()[:30].split(b"\n")[0] for name in tracked if (ROOT / name).is_file()}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    first_lines = {
+        name: (ROOT / name).read_bytes()[:30].split(b"\n")[0] for name in tracked if (ROOT / name).is_file()
+    }
     scripts = [name for name, line in first_lines.items() if re.fullmatch(rb"#!.*\b(sh|bash|dash)\b.*", line)]
     assert "wod" in scripts
     subprocess.run([Path(sys.executable).parent / "shellcheck", *scripts], cwd=ROOT, check=True)

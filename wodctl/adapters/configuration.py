@@ -52,7 +52,8 @@ def read_layer(path: Path) -> Layer:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigProblem(
-            f"{path}:{line}: {error.problem or 'this is not YAML'}.", hint="Correct the line; names and values are `NAME: value`."
+            f"{path}:{line}: {error.problem or 'this is not YAML'}.",
+            hint="Correct the line; names and values are `NAME: value`.",
         ) from None
 
 
@@ -91,7 +92,9 @@ def _entries(node: yaml.Node | None, text: str, path: Path) -> Layer:
         if not isinstance(name, str):
             raise ConfigProblem(f"{origin}: {name!r} is no name of a setting.")
         if name in entries:
-            raise ConfigProblem(f"{origin}: {name} is set a second time.", hint=f"The first is {entries[name].origin}.")
+            raise ConfigProblem(
+                f"{origin}: {name} is set a second time.", hint=f"The first is {entries[name].origin}."
+            )
         entries[name] = Entry(loader.construct_object(value_node, deep=True), origin)
     return entries
 

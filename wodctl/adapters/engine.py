@@ -37,12 +37,22 @@ class Engine:
             process.run(["docker", "compose", "version", "--short"], timeout=30)
         except process.ProgramFailed:
             raise EngineProblem(
-                "The Docker Compose plug-in is not installed.", hint="`./wod up --install-engine` installs it."
+                "The Docker Compose plug-in is not installed.",
+                hint="`./wod up --install-engine` installs it.",
             ) from None
 
     def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
-        start = ["docker", "compose", "-p", self.project, "-f", str(file), "--env-file", str(environment_file)]
+        start = [
+            "docker",
+            "compose",
+            "-p",
+            self.project,
+            "-f",
+            str(file),
+            "--env-file",
+            str(environment_file),
+        ]
         return process.run([*start, *words], show=show)
 
     def containers(self) -> list[dict[str, Any]]:
@@ -51,7 +61,11 @@ class Engine:
 
     def seats(self) -> list[dict[str, Any]]:
         """The containers of this stack's seats, as the engine inspects them."""
-        return [c for c in self._inspect(f"label=wod.project={self.project}") if "wod.seat" in c["Config"]["Labels"]]
+        return [
+            c
+            for c in self._inspect(f"label=wod.project={self.project}")
+            if "wod.seat" in c["Config"]["Labels"]
+        ]
 
     def services(self) -> list[Service]:
         """State, health and memory of each service of this stack, by name."""
@@ -119,7 +133,10 @@ def _routes() -> list[str]:
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         _, destination, _, _, _, _, _, mask, *_ = line.split()
         if mask != "00000000":
-            network = [str(ipaddress.ip_address(int.from_bytes(bytes.fromhex(part)[::-1], "big"))) for part in (destination, mask)]
+            network = [
+                str(ipaddress.ip_address(int.from_bytes(bytes.fromhex(part)[::-1], "big")))
+                for part in (destination, mask)
+            ]
             found.append("/".join(network))
     return found
 
@@ -131,7 +148,11 @@ def _memory(container: str) -> int | None:
         (roots / "system.slice" / f"docker-{container}.scope", "memory.current", "inactive_file"),
         (roots / "docker" / container, "memory.current", "inactive_file"),
         (roots / "memory" / "docker" / container, "memory.usage_in_bytes", "total_inactive_file"),
-        (roots / "memory" / "system.slice" / f"docker-{container}.scope", "memory.usage_in_bytes", "total_inactive_file"),
+        (
+            roots / "memory" / "system.slice" / f"docker-{container}.scope",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
     ]
     for folder, usage, cache in places:
         try:

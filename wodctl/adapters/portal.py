@@ -18,7 +18,9 @@ def send_action_mail(settings: Settings, action: str, seat: int, customer: int, 
     mail.set_content(workshop)
     receiver = f"{settings.WODUSER}@{settings.WODBEEXTFQDN}"
     try:
-        with smtplib.SMTP("127.0.0.1", settings.WODPOSTPORT, local_hostname="localhost", timeout=60) as connection:
+        with smtplib.SMTP(
+            "127.0.0.1", settings.WODPOSTPORT, local_hostname="localhost", timeout=60
+        ) as connection:
             connection.mail(settings.WODSENDER)
             connection.rcpt(receiver)
             code, answer = connection.data(mail.as_bytes())

@@ -16,7 +16,9 @@ class ProgramFailed(EngineProblem):
         self.output = output
         words = " ".join(arguments[:4]) + (" …" if len(arguments) > 4 else "")
         last = "\n".join(output.strip().splitlines()[-15:])
-        super().__init__(f"`{words}` ended with code {returncode}." + (f"\n{last}" if last else ""), hint=hint)
+        super().__init__(
+            f"`{words}` ended with code {returncode}." + (f"\n{last}" if last else ""), hint=hint
+        )
 
 
 def run(
@@ -49,7 +51,9 @@ def run(
             check=False,
         )
     except FileNotFoundError:
-        raise EngineProblem(f"The program {words[0]} is not installed.", hint="`./wod up` installs what is missing.") from None
+        raise EngineProblem(
+            f"The program {words[0]} is not installed.", hint="`./wod up` installs what is missing."
+        ) from None
     except subprocess.TimeoutExpired:
         raise EngineProblem(f"`{' '.join(words[:4])}` did not end within {timeout:.0f} s.") from None
     if done.returncode != 0:

@@ -70,7 +70,8 @@ class StateDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StackProblem(
-                    f"Another wodctl is at work on {self.path}.", hint="Wait until it has ended, then try again."
+                    f"Another wodctl is at work on {self.path}.",
+                    hint="Wait until it has ended, then try again.",
                 ) from None
             yield
 
@@ -125,6 +126,12 @@ class StateDirectory:
         self._write(path, "".join(f"{name}={value}\n" for name, value in sorted(values.items())), mode=0o644)
         return path
 
+    def empty_folder(self) -> Path:
+        """A folder with nothing in it, to mount where a site has nothing to give."""
+        folder = self.path / "rendered" / "none"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def remembered(self, name: str) -> str | None:
         """A decision of an earlier `up` that must stay, such as the seats' network."""
         try:
@@ -151,16 +158,30 @@ class StateDirectory:
                 os.chmod(self.path / owned.path, owned.mode)
                 continue
             target = f"/state/{owned.path}"
-            for words in (["chown", f"{owned.uid}:{owned.gid}", target], ["chmod", f"{owned.mode:o}", target]):
+            for words in (
+                ["chown", f"{owned.uid}:{owned.gid}", target],
+                ["chmod", f"{owned.mode:o}", target],
+            ):
                 mount = f"type=bind,source={self.path},target=/state"
                 process.run(
-                    ["docker", "run", "--rm", "--network=none", "--user=0", f"--mount={mount}", base_image, *words]
+                    [
+                        "docker",
+                        "run",
+                        "--rm",
+                        "--network=none",
+                        "--user=0",
+                        f"--mount={mount}",
+                        base_image,
+                        *words,
+                    ]
                 )
 
     def _is_right(self, owned: Owned) -> bool:
         found = (self.path / owned.path).stat()
         return (
-            owned.uid in (-1, found.st_uid) and owned.gid in (-1, found.st_gid) and found.st_mode & 0o7777 == owned.mode
+            owned.uid in (-1, found.st_uid)
+            and owned.gid in (-1, found.st_gid)
+            and found.st_mode & 0o7777 == owned.mode
         )
 
     def _write(self, path: Path, text: str, *, mode: int) -> None:

@@ -41,7 +41,7 @@ def submit(
     customer: int,
     workshop: str | None,
     wait: bool,
-    timeout: float,
+    timeout: int,
     as_json: bool,
 ) -> None:
     """Queue an action on SEAT for CUSTOMER, as a mail does. CUSTOMER 0, the default, is nobody: by hand.

@@ -46,7 +46,9 @@ class Result:
         """The line for these values."""
         ordered = sorted(values)
         p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-        return cls(name, unit, len(ordered), *(round(v, 3) for v in (statistics.median(ordered), p95, ordered[-1])))
+        return cls(
+            name, unit, len(ordered), *(round(v, 3) for v in (statistics.median(ordered), p95, ordered[-1]))
+        )
 
 
 class Measurement:
@@ -81,7 +83,10 @@ class Measurement:
         used = [self.site.engine.memory_of_seat(seat) / 2**20 for seat in seats]
         services = [service.memory_bytes or 0 for service in self.site.engine.services()]
         self._clean(seats)
-        return [Result.of("memory, idle seat", "MiB", used), Result.of("memory, services", "MiB", [sum(services) / 2**20])]
+        return [
+            Result.of("memory, idle seat", "MiB", used),
+            Result.of("memory, services", "MiB", [sum(services) / 2**20]),
+        ]
 
     def images(self) -> list[Result]:
         """Size of each image of the stack."""
@@ -93,8 +98,19 @@ class Measurement:
         """`up` from images that are built, after a `down`, until all services are healthy."""
         busy = [seat.number for seat in self.database.seats() if seat.state != "free"]
         if busy:
-            raise StackProblem(f"Seat {busy[0]} is in use, and measuring `up` would stop it.", hint="Try when all seats are free.")
-        words = [sys.executable, "-m", "wodctl", "--state", str(self.site.state), "--project", self.site.project]
+            raise StackProblem(
+                f"Seat {busy[0]} is in use, and measuring `up` would stop it.",
+                hint="Try when all seats are free.",
+            )
+        words = [
+            sys.executable,
+            "-m",
+            "wodctl",
+            "--state",
+            str(self.site.state),
+            "--project",
+            self.site.project,
+        ]
         spent = []
         for _ in range(3):
             self._run([*words, "down"])
@@ -111,7 +127,10 @@ class Measurement:
     def _free_seats(self, count: int) -> list[int]:
         free = [seat.number for seat in self.database.seats() if seat.state == "free"]
         if len(free) < count:
-            raise StackProblem(f"{count} free seats are needed, {len(free)} are free.", hint="Raise WODUSERMAX, or try later.")
+            raise StackProblem(
+                f"{count} free seats are needed, {len(free)} are free.",
+                hint="Raise WODUSERMAX, or try later.",
+            )
         return free[-count:]
 
     def _create(self, seats: Sequence[int]) -> list[float]:
@@ -140,7 +159,9 @@ class Measurement:
             if len(found) == len(seats):
                 wrong = [a for a in found.values() if a.state != "done"]
                 if wrong:
-                    raise ActionFailed(f"{action} of seat {wrong[0].seat} {wrong[0].state}: {wrong[0].reason}")
+                    raise ActionFailed(
+                        f"{action} of seat {wrong[0].seat} {wrong[0].state}: {wrong[0].reason}"
+                    )
                 self.customer += 10 * len(seats) if action == "CLEANUP" else 0
                 return {seat: found[seat].finished.timestamp() for seat in seats}  # type: ignore[union-attr]
             time.sleep(0.2)
@@ -176,20 +197,28 @@ def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> N
         click.echo(f"Measuring {name} …", err=True)
         results += MEASUREMENTS[name](Measurement(site, workshop))
     if as_json:
-        click.echo(json.dumps({"machine": _machine(), "results": [asdict(result) for result in results]}, indent=1))
+        click.echo(
+            json.dumps({"machine": _machine(), "results": [asdict(result) for result in results]}, indent=1)
+        )
         return
-    machine = _machine()
-    click.echo(f"{machine['processors']} processors ({machine['model']}), {machine['memory_bytes'] / 2**30:.0f} GiB, {machine['kernel']}\n")  # type: ignore[operator]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    click.echo(
+        f"{os.cpu_count()} processors ({_processor()}), {memory:.0f} GiB, Linux {platform.release()}\n"
+    )
     rows = [[r.name, str(r.n), f"{r.median:.2f}", f"{r.p95:.2f}", f"{r.max:.2f}", r.unit] for r in results]
     click.echo(table(["WHAT", "N", "MEDIAN", "P95", "MAX", ""], rows))
 
 
 def _machine() -> dict[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processors": os.cpu_count(),
-        "model": models[0] if models else platform.machine(),
+        "model": _processor(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
     }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -21,7 +21,9 @@ def build(site: Site, names: tuple[str, ...]) -> None:
     """
     unknown = sorted(set(names) - set(site.builder.images()))
     if unknown:
-        raise UsageProblem(f"There is no image {unknown[0]!r}.", hint=f"There are: {', '.join(site.builder.images())}.")
+        raise UsageProblem(
+            f"There is no image {unknown[0]!r}.", hint=f"There are: {', '.join(site.builder.images())}."
+        )
     site.engine.ensure_answers()
     ensure_built(site, list(names) or site.builder.images())
 

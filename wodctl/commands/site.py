@@ -81,7 +81,7 @@ def state_directory(_context: click.Context, _parameter: click.Parameter, value:
         )
     if len(str(state)) > 80:
         raise UsageProblem(
-            f"The state directory {state} is too long: a socket below it would pass the system's limit of 108 characters.",
+            f"The state directory {state} is too long: sockets below it have addresses of at most 108 characters.",
             hint="Choose a path of at most 80 characters.",
         )
     return state

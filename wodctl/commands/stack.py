@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,9 @@ def status(context: click.Context, as_json: bool) -> None:
     site: Site = context.obj
     services = site.engine.services()
     if as_json:
-        click.echo(json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1))
+        click.echo(
+            json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
+        )
     else:
         _print_services(site, services)
     context.exit(0 if services and all(map(_is_well, services)) else StackProblem.exit_code)
@@ -132,7 +135,9 @@ def status(context: click.Context, as_json: bool) -> None:
 @click.command()
 @click.argument("service", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as new lines come.")
-@click.option("-n", "--tail", default="200", show_default=True, metavar="N", help="Lines from the end, or `all`.")
+@click.option(
+    "-n", "--tail", default="200", show_default=True, metavar="N", help="Lines from the end, or `all`."
+)
 @pass_site
 def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
     """Show what the services wrote, or one of them.
@@ -144,7 +149,8 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
     names = [found.name for found in site.engine.services()]
     if service and service not in names:
         raise UsageProblem(
-            f"There is no service {service!r}.", hint=f"There are: {', '.join(names) or 'none; start with `wodctl up`'}."
+            f"There is no service {service!r}.",
+            hint=f"There are: {', '.join(names) or 'none; start with `wodctl up`'}.",
         )
     words = ["logs", f"--tail={tail}", *(["--follow"] if follow else []), *([service] if service else [])]
     _compose(site, _environment_file(site), words)
@@ -187,14 +193,17 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
 
 def _ensure_ports_free(site: Site) -> None:
     running = {service.name for service in site.engine.services() if service.state == "running"}
-    ports = (("proxy", "WODBEPORT", site.settings.WODBEPORT), ("mail", "WODPOSTPORT", site.settings.WODPOSTPORT))
+    ports = (
+        ("proxy", "WODBEPORT", site.settings.WODBEPORT),
+        ("mail", "WODPOSTPORT", site.settings.WODPOSTPORT),
+    )
     for service, name, port in ports:
         if service in running:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("0.0.0.0", port))
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - as the engine will
             except OSError as error:
                 raise StackProblem(
                     f"Port {port} ({name}) cannot be used: {error.strerror}.",
@@ -210,7 +219,9 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
-    private = Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else site.state / "rendered" / "none"
+    private = (
+        Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else site.state / "rendered" / "none"
+    )
     if not settings.WODPRIVDIR:
         private.mkdir(exist_ok=True)
     return images | {
@@ -253,12 +264,17 @@ def _compose(site: Site, file: Path, words: list[str]) -> None:
 
 
 def _start(site: Site, file: Path) -> None:
-    quiet = [] if click.get_text_stream("stderr").isatty() else ["--quiet-pull"]
+    quiet = [] if sys.stderr.isatty() else ["--quiet-pull"]
     try:
-        _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans", *quiet])
+        _compose(
+            site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans", *quiet]
+        )
     except ProgramFailed:
         ill = [service for service in site.engine.services() if not _is_well(service)]
-        names = ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill) or "one of them"
+        names = (
+            ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill)
+            or "one of them"
+        )
         raise StackProblem(
             f"Not every service became healthy: {names}.",
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import problems
-
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem

@@ -220,7 +220,8 @@ def _typed(name: str, entry: Entry) -> Any:
                 return [item.strip() for item in items if item.strip()]
     except ValueError:
         pass
-    kind = {str: "a text", int: "a whole number", float: "a number"}.get(expected, "a list of texts")  # type: ignore[call-overload]
+    kinds: dict[Any, str] = {str: "a text", int: "a whole number", float: "a number"}
+    kind = kinds.get(expected, "a list of texts")
     raise ConfigProblem(f"{entry.origin}: {name} is {value!r}; expected {kind}.")
 
 
@@ -259,7 +260,8 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         least = LAST_SERVICE_UID + 1 - values["WODUSERMIN"]
         require(least <= values[name] <= 10**6, name, f"a number from {least} to 1000000")
     require(
-        bool(_SIZE.fullmatch(values["WODSEATMEMORY"])) and size_in_bytes(values["WODSEATMEMORY"]) >= 256 * 2**20,
+        bool(_SIZE.fullmatch(values["WODSEATMEMORY"]))
+        and size_in_bytes(values["WODSEATMEMORY"]) >= 256 * 2**20,
         "WODSEATMEMORY",
         "a size such as 2G, at least 256M",
     )

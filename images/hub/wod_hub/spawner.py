@@ -13,6 +13,12 @@ from tornado import web
 from tornado.httpclient import AsyncHTTPClient
 from traitlets import Integer, Unicode, default
 
+STUDENTS = "/student"
+"""Directory of the homes, as servers see it."""
+
+READY_TIMEOUT = 120
+"""Seconds that a server has from its container's start to its answer."""
+
 STEP = 0.015
 """Seconds between two looks at a port that does not answer yet."""
 
@@ -29,12 +35,10 @@ class SeatSpawner(DockerSpawner):
 
     project = Unicode(help="Name of the Compose project that the servers belong to.").tag(config=True)
     homes = Unicode(help="Directory on the host with the seats' homes.").tag(config=True)
-    homes_inside = Unicode("/student", help="The same directory as servers see it.").tag(config=True)
     uid_base = Integer(help="Seat n has the uid uid_base + n.").tag(config=True)
     gid_base = Integer(help="Seat n has the gid gid_base + n.").tag(config=True)
     pids_limit = Integer(512, help="Processes and threads of one seat.").tag(config=True)
     starts = Integer(3, help="Servers that may be starting at the same time.").tag(config=True)
-    ready_timeout = Integer(60, help="Seconds from a container's start to its answer.").tag(config=True)
 
     _turns: asyncio.Semaphore | None = None
     _executor = ThreadPoolExecutor(16, thread_name_prefix="engine")
@@ -47,7 +51,7 @@ class SeatSpawner(DockerSpawner):
     @property
     def home(self) -> str:
         """The seat's home, as its server sees it."""
-        return f"{self.homes_inside}/{self.user.name}"
+        return f"{STUDENTS}/{self.user.name}"
 
     @default("prefix")
     def _prefix(self) -> str:
@@ -119,12 +123,12 @@ class SeatSpawner(DockerSpawner):
 
     async def _until_answering(self, ip: str, port: int) -> None:
         """Wait in short steps for the port, then for the server behind it; HTTPError if there is none."""
-        deadline = time.monotonic() + self.ready_timeout
+        deadline = time.monotonic() + READY_TIMEOUT
         look_at = time.monotonic() + ALIVE_CHECK
         while not await self._is_open(ip, port):
             now = time.monotonic()
             if now > deadline:
-                raise web.HTTPError(500, f"The server did not answer within {self.ready_timeout} seconds.")
+                raise web.HTTPError(500, f"The server did not answer within {READY_TIMEOUT} seconds.")
             if now > look_at:
                 ended = await self.poll()
                 if ended is not None:

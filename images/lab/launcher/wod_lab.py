@@ -41,8 +41,9 @@ async def fetch(
 ) -> HubResponse:
     """Ask the hub, by Tornado's client, which the server has loaded anyway.
 
-    Raises tornado.httpclient.HTTPError where the hub answers with an error (unless `raise_for_status` is false),
-    and OSError where it does not answer. TLS between hub and seat, an option of JupyterHub, is not served.
+    Raises tornado.httpclient.HTTPError where the hub answers with an error (unless `raise_for_status`
+    is false), and OSError where it does not answer. TLS between hub and seat, an option of JupyterHub,
+    is not served.
     """
     from tornado.httpclient import AsyncHTTPClient
 
