@@ -66,7 +66,7 @@ def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
 def stack():
     """The whole stack, started by `wodctl up` from an empty state directory and removed with its data at the end."""
     ARTEFACTS.mkdir(exist_ok=True)
-    made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18000, mail_port=20025)
+    made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18800, mail_port=20825)
     started = made.wodctl("up", check=False, timeout=2400)
     (ARTEFACTS / "up.txt").write_text(started.stdout + started.stderr)
     assert started.returncode == 0, started.stdout + started.stderr

@@ -223,7 +223,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     names = ["db", "gate", "hub", "lab", "proxy"]
     builder.build([name for name in builder.missing() if name in names])
     # The path of a socket is known to the kernel in at most 108 characters.
-    folder = Path(f"/tmp/wodtesthub-{os.getpid()}")  # noqa: S108
+    folder = Path(f"/tmp/wodtesthub-{os.getpid()}")
     made = Hub(f"wodtesthub{os.getpid()}", folder, {name: builder.tag(name) for name in names})
     prepare(folder)
     try:

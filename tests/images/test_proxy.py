@@ -79,7 +79,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     builder.build([name for name in builder.missing() if name in ("base", "proxy")])
     name, echo = f"wodtestproxy-{os.getpid()}", f"wodtestecho-{os.getpid()}"
     # Not below the temporary folder of pytest, which is closed to other users.
-    routes = Path(f"/tmp/{name}")  # noqa: S108
+    routes = Path(f"/tmp/{name}")
     routes.mkdir(mode=0o755)
     try:
         docker("run", "--detach", "--name", echo, "--entrypoint=python3", builder.tag("base"), "-c", ECHO)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from wodctl.adapters import process
+from wodctl.adapters.engine import inspect_containers
 from wodctl.adapters.rootfs import Rootfs
 from wodctl.errors import EngineProblem
 from wodctl.model.settings import Settings
@@ -281,13 +282,10 @@ def _remove_superseded(current: set[str]) -> None:
     former = {
         tag for tag in present - current if tag.partition(":")[0] in replaced and _TAGGED_BY_US.fullmatch(tag)
     }
-    containers = process.run(["docker", "ps", "--all", "--quiet"]).split() if former else []
-    if containers:
+    for container in inspect_containers() if former else []:
         # The environment of the hub and the gate names the image of the seats.
-        form = "{{.Config.Image}} {{json .Config.Env}}"
-        former -= set(
-            _TAGGED_BY_US.findall(process.run(["docker", "inspect", "--format", form, *containers]))
-        )
+        named = " ".join([container["Config"]["Image"], *container["Config"]["Env"]])
+        former -= set(_TAGGED_BY_US.findall(named))
     for tag in sorted(former):
         try:
             process.run(["docker", "image", "rm", tag])

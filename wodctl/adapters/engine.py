@@ -57,13 +57,13 @@ class Engine:
 
     def containers(self) -> list[dict[str, Any]]:
         """The containers of this stack's services, as the engine inspects them."""
-        return self._inspect(f"label=com.docker.compose.project={self.project}")
+        return inspect_containers(f"label=com.docker.compose.project={self.project}")
 
     def seats(self) -> list[dict[str, Any]]:
         """The containers of this stack's seats, as the engine inspects them."""
         return [
             c
-            for c in self._inspect(f"label=wod.project={self.project}")
+            for c in inspect_containers(f"label=wod.project={self.project}")
             if "wod.seat" in c["Config"]["Labels"]
         ]
 
@@ -120,11 +120,21 @@ class Engine:
         configured = (entry for network in networks for entry in network["IPAM"]["Config"] or [])
         return [entry["Subnet"] for entry in configured if ":" not in entry.get("Subnet", ":")]
 
-    def _inspect(self, condition: str) -> list[dict[str, Any]]:
-        ids = process.run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", condition]).split()
+
+def inspect_containers(*conditions: str) -> list[dict[str, Any]]:
+    """All containers that meet the conditions of `docker ps --filter`, running or not, as the engine inspects them."""
+    filters = [f"--filter={condition}" for condition in conditions]
+    for _ in range(10):
+        ids = process.run(["docker", "ps", "--all", "--quiet", "--no-trunc", *filters]).split()
         if not ids:
             return []
-        return list(json.loads(process.run(["docker", "inspect", *ids])))
+        try:
+            return list(json.loads(process.run(["docker", "container", "inspect", *ids])))
+        except process.ProgramFailed as error:
+            if "No such container" not in error.output:
+                raise
+            # One of them went away between the two questions: ask again.
+    raise EngineProblem("Containers come and go too fast to be looked at.", hint="Try again.")
 
 
 def _routes() -> list[str]:

@@ -57,5 +57,6 @@ def run(
     except subprocess.TimeoutExpired:
         raise EngineProblem(f"`{' '.join(words[:4])}` did not end within {timeout:.0f} s.") from None
     if done.returncode != 0:
-        raise ProgramFailed(words, done.returncode, (done.stderr or "") + (done.stdout or ""))
+        # What it printed before it failed is data, and may hold what no message should show.
+        raise ProgramFailed(words, done.returncode, done.stderr or "")
     return done.stdout or ""
