@@ -66,12 +66,15 @@ def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
 def stack():
     """The whole stack, started by `wodctl up` from an empty state directory and removed with its data at the end."""
     ARTEFACTS.mkdir(exist_ok=True)
+    keep = bool(os.environ.get("WOD_TESTS_KEEP"))
     made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18800, mail_port=20825)
+    if not keep and (made.state / "rendered" / "compose.env").exists():
+        made.wodctl("down", "--volumes", "--yes")
     started = made.wodctl("up", check=False, timeout=2400)
     (ARTEFACTS / "up.txt").write_text(started.stdout + started.stderr)
     assert started.returncode == 0, started.stdout + started.stderr
     yield made
     logs = made.wodctl("logs", "--tail=all", check=False)
     (ARTEFACTS / "stack.log").write_text(logs.stdout + logs.stderr)
-    if not os.environ.get("WOD_TESTS_KEEP"):
+    if not keep:
         made.wodctl("down", "--volumes", "--yes")

@@ -25,10 +25,16 @@ def open_notebook(page: Page, name: str) -> None:
     expect(page.locator(".lm-TabBar-tab.jp-mod-current", has_text=name)).to_be_visible()
 
 
+def wait_for_kernel(page: Page) -> None:
+    """The status bar says that the kernel of the notebook in front is there and has nothing to do."""
+    expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
+
+
 def run_first_cell(page: Page) -> str:
     """Run the first code cell of the notebook in front and return what it printed."""
     panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     cell = panel.locator(".jp-CodeCell").first
+    wait_for_kernel(page)
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
     output = cell.locator(".jp-OutputArea-output").first
@@ -97,6 +103,7 @@ def test_a_restarted_hub_leaves_the_kernel_connected(stack, page):
     expect(page.locator(".lm-TabBar-tab.jp-mod-current", has_text="0-ReadMeFirst.ipynb")).to_be_visible()
     open_notebook(page, "1-WKSHP-Python.ipynb")
     cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").first
+    wait_for_kernel(page)
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(
