@@ -71,6 +71,7 @@ def up(site: Site, kind: str, **options: Any) -> None:
     with state.locked():
         _ensure_same_site(site, state)
         _ensure_ports_free(site)
+        state.remember("project", site.project)
         ensure_built(site, site.builder.images())
         base = site.builder.tag("base")
         state.ensure_folders(base)
@@ -188,7 +189,6 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
                 f"The project {site.project!r} already runs with another state directory.",
                 hint="Give this one another --project name, or use the other's --state directory.",
             )
-    state.remember("project", site.project)
 
 
 def _ensure_ports_free(site: Site) -> None:

@@ -114,7 +114,7 @@ def _document(site: Site, seat: Seat, running: set[int]) -> dict[str, Any]:
         "reason": seat.reason,
         "server": _server(seat, running),
         "appliances": [],
-        "url": f"{site.url}/user/{user_name(seat.number)}/",
+        "url": f"{site.url}/user/{user_name(seat.number)}/lab?",
     }
 
 
