@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REAL_PROGRAMS = (
     *("awk", "cat", "cksum", "cp", "dirname", "env", "head", "mkdir", "readlink", "sed", "setsid", "sh"),
-    *("tail", "tee", "touch"),
+    *("mktemp", "rm", "tail", "tee", "touch"),
 )
 
 DEBIAN_12 = (
@@ -158,7 +158,7 @@ def test_commands_that_need_an_engine_say_what_they_would_install(host: Host, wo
     """Without a terminal nobody can say yes: the packages and their mirror are named, and nothing is done."""
     done = host.run(*words)
     assert done.returncode == 4
-    assert "docker.io docker-cli docker-compose docker-buildx mmdebstrap" in done.stderr
+    assert "docker.io docker-cli docker-compose docker-buildx apparmor mmdebstrap" in done.stderr
     assert "mirror.example/debian/" in done.stderr
     assert "--install-engine" in done.stderr
     assert "secret" not in done.stderr
@@ -208,8 +208,11 @@ def test_a_one_line_source_gives_its_keyring_too(host: Host) -> None:
 @pytest.mark.parametrize(
     ("release", "packages"),
     [
-        (DEBIAN_13, "docker.io docker-cli docker-compose docker-buildx mmdebstrap debian-archive-keyring"),
-        (UBUNTU, "docker.io docker-compose-v2 docker-buildx mmdebstrap debian-archive-keyring"),
+        (
+            DEBIAN_13,
+            "docker.io docker-cli docker-compose docker-buildx apparmor mmdebstrap debian-archive-keyring",
+        ),
+        (UBUNTU, "docker.io docker-compose-v2 docker-buildx apparmor mmdebstrap debian-archive-keyring"),
     ],
 )
 def test_newer_systems_use_their_own_packages(host: Host, release: str, packages: str) -> None:
@@ -339,7 +342,7 @@ def test_a_python_without_venv_gets_it_with_the_same_consent(host: Host) -> None
     assert host.run("status").returncode == 4
     done = host.run("status", "--install-engine")
     assert done.returncode == 0, done.stderr
-    assert host.changes().splitlines()[1].endswith("install python3-venv")
+    assert host.changes().splitlines()[1].endswith("install --no-install-recommends python3-venv")
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock"])

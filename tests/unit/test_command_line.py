@@ -99,7 +99,7 @@ def test_a_full_disk_is_named(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=3", "none", full], check=True)
     try:
         (full / "state").mkdir()
-        done = wodctl("up", state=full / "state")
+        done = wodctl("up", state=full / "state", WODBEPORT="18899", WODPOSTPORT="20899")
     finally:
         subprocess.run(["umount", full], check=True)
     assert done.returncode == 1

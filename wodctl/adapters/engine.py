@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +44,10 @@ class Engine:
 
     def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
-        start = [
-            "docker",
-            "compose",
-            "-p",
-            self.project,
-            "-f",
-            str(file),
-            "--env-file",
-            str(environment_file),
-        ]
+        # On a terminal Compose draws what it does; elsewhere its hundred lines would only hide ours.
+        progress = [] if sys.stderr.isatty() else ["--progress=quiet"]
+        start = ["docker", "compose", *progress, "-p", self.project, "-f", str(file)]
+        start += ["--env-file", str(environment_file)]
         return process.run([*start, *words], show=show)
 
     def containers(self) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +263,8 @@ def _compose(site: Site, file: Path, words: list[str]) -> None:
 
 
 def _start(site: Site, file: Path) -> None:
-    quiet = [] if sys.stderr.isatty() else ["--quiet-pull"]
     try:
-        _compose(
-            site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans", *quiet]
-        )
+        _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"])
     except ProgramFailed:
         ill = [service for service in site.engine.services() if not _is_well(service)]
         names = (
