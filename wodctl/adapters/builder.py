@@ -104,6 +104,8 @@ class Builder:
                 digest.update(path.read_bytes())
         for parent in re.findall(r'"target:([\w-]+)"', definition):
             digest.update(self._digest(parent, rootfs_kind).encode())
+        if "POWERSHELL_SHA256" in definition:
+            digest.update(self._settings.WODPOWERSHELLSHA256.encode())
         if "${ROOTFS}" in definition:
             digest.update(rootfs_kind.encode())
         return digest.hexdigest()[:12]
@@ -152,9 +154,10 @@ class Builder:
     # --- building ---
 
     def _site_variables(self, rootfs: str) -> dict[str, str]:
-        """The bake file's variables that do not change what is built, only where it comes from."""
+        """The bake file's variables that come from the site."""
         sources = self._rootfs.write_sources()
         values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self._ca_bundle()), "APT_SOURCES": str(sources or "")}
+        values["POWERSHELL_SHA256"] = self._settings.WODPOWERSHELLSHA256
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             values[name] = os.environ.get(name) or os.environ.get(name.lower(), "")
         return values

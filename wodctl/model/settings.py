@@ -34,6 +34,7 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 
 
@@ -100,6 +101,7 @@ class Settings:
     SURVEYCHALURL: str
     WODBASEIMAGE: str
     WODDEBIANMIRROR: str
+    WODPOWERSHELLSHA256: str
     WODCABUNDLE: str
     site_variables: dict[str, Any] = field(default_factory=dict)
 
@@ -272,6 +274,11 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         values["WODSEATNETWORK"] == "auto" or _is_seat_network(values["WODSEATNETWORK"]),
         "WODSEATNETWORK",
         "`auto`, or an IPv4 network with room for every seat, such as 10.213.0.0/20",
+    )
+    require(
+        not values["WODPOWERSHELLSHA256"] or bool(_SHA256.fullmatch(values["WODPOWERSHELLSHA256"])),
+        "WODPOWERSHELLSHA256",
+        "64 hexadecimal digits",
     )
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
 
