@@ -48,6 +48,43 @@ def test_a_taken_port_is_named(stack):
     assert f"Port {port} (WODBEPORT)" in refused.stderr
 
 
+def test_a_taken_port_is_named_even_while_the_stack_runs(stack):
+    """A changed port that another program holds is refused before anything is stopped."""
+    before = started_at(stack)
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        moved = stack.__class__(stack.state, stack.project, port, stack.mail_port)
+        refused = moved.wodctl("up", check=False)
+    assert refused.returncode == 5
+    assert f"Port {port} (WODBEPORT)" in refused.stderr
+    assert started_at(stack) == before
+
+
+def test_a_changed_setting_restarts_only_those_who_read_it(stack):
+    """More memory for seats concerns hub, gate and worker; the mail service, the proxy and the database stay."""
+    before = started_at(stack)
+    site = stack.state / "conf/production.yml"
+    site.write_text("WODSEATMEMORY: 1G\n")
+    stack.wodctl("up")
+    changed = {name for name, mark in started_at(stack).items() if before[name] != mark}
+    site.unlink()
+    stack.wodctl("up")
+    assert changed == {stack.container(service) for service in ("gate", "hub", "worker")}
+
+
+def test_a_missing_service_is_no_good_health(stack):
+    """A service whose container is gone is shown as absent, and `status` does not end with 0."""
+    docker("rm", "--force", stack.container("mail"))
+    try:
+        done = stack.wodctl("status", check=False)
+    finally:
+        stack.wodctl("up")
+    assert done.returncode == 5
+    assert "absent" in done.stdout
+
+
 def test_another_state_directory_does_not_take_over_a_running_project(stack):
     """The same project name with another state directory is refused."""
     other = stack.__class__(stack.state.with_name("wod-tests-2"), stack.project, stack.port, stack.mail_port)
@@ -105,13 +142,15 @@ def test_a_seat_reaches_the_hub_api_and_not_its_neighbours(stack, two_seats):
         "neighbour": (neighbour, 8888),
         "proxy": (proxy, 8000),
         "proxy's API": (proxy, 8099),
-        "worker": (address_of(stack.container("worker"))["control"], 80),
+        "proxy on control": (address_of(stack.container("proxy"))["control"], 8099),
         "hub on control": (address_of(stack.container("hub"))["control"], 8081),
         "mail": (address_of(stack.container("mail"))["mailin"], 10025),
         "host's published mail port": (gateway, stack.mail_port),
         "host's published web port": (gateway, stack.port),
         "metadata": ("169.254.169.254", 80),
     }
+    # Each of them listens: who is let through does reach it.
+    assert reaches(stack, 21, "127.0.0.1", 8888)
     assert [name for name, (address, port) in attempts.items() if reaches(stack, 20, address, port)] == []
 
 
@@ -133,10 +172,12 @@ def test_the_database_listens_on_no_network(stack):
         docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", stack.container("db"))
     )
     assert list(networks) == ["none"]
-    out = docker(
-        "exec", "--user=0", stack.container("db"), "psql", "-U", "wod", "wod", "-c", "select 1", check=False
-    )
-    assert "1 row" not in out
+    ask = ("psql", "--username=wod", "--tuples-only", "--command=SELECT 1", "wod")
+    answers = {
+        uid: docker("exec", f"--user={uid}", stack.container("db"), *ask, check=False).strip()
+        for uid in ("1804", "0", "2003")
+    }
+    assert answers == {"1804": "1", "0": "", "2003": ""}
 
 
 def test_seats_are_shown_as_they_are(stack, two_seats):

@@ -35,7 +35,12 @@ def load(
     private = str(_last("WODPRIVDIR", [defaults, site, *outer]))
     overlay = read_overlay(Path(private), group) if private else []
     layers = [defaults, site, *overlay, *outer]
-    return model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
+    settings, origins = model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
+    for name in ("WODNOBO", "WODPRIVDIR"):
+        folder = getattr(settings, name)
+        if folder and not Path(folder).is_dir():
+            raise ConfigProblem(f"{origins[name]}: {name} is {folder!r}; there is no such folder.")
+    return settings, origins
 
 
 def read_layer(path: Path) -> Layer:
@@ -49,6 +54,8 @@ def read_layer(path: Path) -> Layer:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return _entries(node, text, path)
+    except yaml.reader.ReaderError as error:
+        raise ConfigProblem(f"{path}: {error.reason} at character {error.position}.") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigProblem(

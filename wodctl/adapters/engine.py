@@ -44,9 +44,8 @@ class Engine:
 
     def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
-        # On a terminal Compose draws what it does; elsewhere its hundred lines would only hide ours.
-        progress = [] if sys.stderr.isatty() else ["--progress=quiet"]
-        start = ["docker", "compose", *progress, "-p", self.project, "-f", str(file)]
+        plain = [] if sys.stdout.isatty() else ["--ansi=never"]
+        start = ["docker", "compose", *plain, "-p", self.project, "-f", str(file)]
         start += ["--env-file", str(environment_file)]
         return process.run([*start, *words], show=show)
 
@@ -91,15 +90,26 @@ class Engine:
         """Size of an image in bytes, with its parents' layers."""
         return int(process.run(["docker", "image", "inspect", "--format", "{{.Size}}", tag]))
 
+    def published_ports(self) -> set[int]:
+        """Ports of this host that running services of this stack hold."""
+        running = [c for c in self.containers() if c["State"]["Running"]]
+        bindings = [
+            b for c in running for found in c["NetworkSettings"]["Ports"].values() for b in found or []
+        ]
+        return {int(binding["HostPort"]) for binding in bindings}
+
     def remove(self, containers: Sequence[str]) -> None:
         """Remove containers by id, running or not."""
         if containers:
             process.run(["docker", "rm", "--force", "--volumes", *containers])
 
-    def free_seat_network(self) -> str:
-        """A /20 within 10.213.0.0/16 that neither a network of the engine nor a route of the host uses."""
+    def free_seat_network(self, seats: int) -> str:
+        """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
+        its upper half would not hold that many seats."""
+        prefix = min(20, 31 - (seats + 1).bit_length())
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
-        for candidate in ipaddress.ip_network("10.213.0.0/16").subnets(new_prefix=20):
+        whole = ipaddress.ip_network("10.213.0.0/16")
+        for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
             if not any(candidate.overlaps(network) for network in taken):
                 return str(candidate)
         raise StackProblem(

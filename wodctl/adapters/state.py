@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,16 @@ DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
 
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
+
+
+# The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
+_READ_BY = {
+    "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
+    "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
+            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
+            "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+    "mail": ("WODSENDER",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,11 @@ class StateDirectory:
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""
         rendered = self.path / "rendered"
-        self._write(rendered / "settings.json", settings.to_json(), mode=0o644)
+        whole = settings.to_json()
+        own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
+        read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
+        for name, text in read.items():
+            self._write(rendered / f"{name}.json", text, mode=0o644)
         names = settings.variables | {"mail_networks": mail_networks(settings)}
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
@@ -116,9 +131,7 @@ class StateDirectory:
             text = environment.get_template(template).render(names)
             self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
             postfix += text
-        common = settings.to_json()
-        return {"hub": _fingerprint(common), "worker": _fingerprint(common), "gate": _fingerprint(common),
-                "mail": _fingerprint(common + postfix)}  # fmt: skip
+        return {name: _fingerprint(text) for name, text in (read | {"mail": read["mail"] + postfix}).items()}
 
     def write_compose_environment(self, values: dict[str, str]) -> Path:
         """Write the variables that compose/stack.yml names, and return the file for `--env-file`."""
@@ -145,6 +158,15 @@ class StateDirectory:
         former = json.loads(path.read_text()) if path.exists() else {}
         self._write(path, json.dumps(former | {name: value}, indent=1) + "\n", mode=0o644)
 
+    def remove(self, folders: Iterable[str], base_image: str) -> None:
+        """Remove folders with all that is in them, whoever owns it."""
+        present = [folder for folder in folders if (self.path / folder).exists()]
+        if os.geteuid() == 0:
+            for folder in present:
+                shutil.rmtree(self.path / folder)
+        elif present:
+            self._as_root(base_image, ["rm", "-r", *(f"/state/{folder}" for folder in present)])
+
     def _ensure_owned(self, wanted: Iterable[Owned], base_image: str) -> None:
         wrong = [owned for owned in wanted if not self._is_right(owned)]
         if os.geteuid() == 0:
@@ -158,23 +180,13 @@ class StateDirectory:
                 os.chmod(self.path / owned.path, owned.mode)
                 continue
             target = f"/state/{owned.path}"
-            for words in (
-                ["chown", f"{owned.uid}:{owned.gid}", target],
-                ["chmod", f"{owned.mode:o}", target],
-            ):
-                mount = f"type=bind,source={self.path},target=/state"
-                process.run(
-                    [
-                        "docker",
-                        "run",
-                        "--rm",
-                        "--network=none",
-                        "--user=0",
-                        f"--mount={mount}",
-                        base_image,
-                        *words,
-                    ]
-                )
+            self._as_root(base_image, ["chown", f"{owned.uid}:{owned.gid}", target])
+            self._as_root(base_image, ["chmod", f"{owned.mode:o}", target])
+
+    def _as_root(self, base_image: str, words: list[str]) -> None:
+        """Run a command on the state directory, at /state, in a container: whoever may use the engine may do so."""
+        mount = f"--mount=type=bind,source={self.path},target=/state"
+        process.run(["docker", "run", "--rm", "--network=none", "--user=0", mount, base_image, *words])
 
     def _is_right(self, owned: Owned) -> bool:
         found = (self.path / owned.path).stat()

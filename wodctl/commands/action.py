@@ -70,7 +70,7 @@ def submit(
 
 @action.command("list")
 @click.option("--rejected", is_flag=True, help="Only those that were refused, with the reason.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True,
+@click.option("--limit", metavar="N", type=click.IntRange(1, 100_000), default=50, show_default=True,
               help="At most so many, the latest first.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @pass_site

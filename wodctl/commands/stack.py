@@ -4,12 +4,13 @@ import hashlib
 import ipaddress
 import json
 import os
-import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
@@ -103,11 +104,12 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
     seats = site.engine.seats()
     site.engine.remove([container["Id"] for container in seats])
-    words = ["down", "--remove-orphans", *(["--volumes"] if volumes else [])]
-    _compose(site, file, words)
+    _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
+    # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart.
+    _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     if volumes:
-        for folder in ("data", "run", "secrets", "rendered"):
-            shutil.rmtree(site.state / folder, ignore_errors=False)
+        base = site.builder.tag("base")
+        StateDirectory(site.state, site.root).remove(["data", "run", "secrets", "rendered"], base)
     click.echo(f"Stopped; {'the data are gone' if volumes else f'the data are in {site.state}/data'}.")
 
 
@@ -122,14 +124,14 @@ def status(context: click.Context, as_json: bool) -> None:
       wodctl status
     """
     site: Site = context.obj
-    services = site.engine.services()
+    services = _all_services(site)
     if as_json:
         click.echo(
             json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
         )
     else:
         _print_services(site, services)
-    context.exit(0 if services and all(map(_is_well, services)) else StackProblem.exit_code)
+    context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
 
 
 @click.command()
@@ -153,7 +155,7 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
             hint=f"There are: {', '.join(names) or 'none; start with `wodctl up`'}.",
         )
     words = ["logs", f"--tail={tail}", *(["--follow"] if follow else []), *([service] if service else [])]
-    _compose(site, _environment_file(site), words)
+    _compose(site, _environment_file(site), words, show=True)
 
 
 def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -191,13 +193,9 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
 
 
 def _ensure_ports_free(site: Site) -> None:
-    running = {service.name for service in site.engine.services() if service.state == "running"}
-    ports = (
-        ("proxy", "WODBEPORT", site.settings.WODBEPORT),
-        ("mail", "WODPOSTPORT", site.settings.WODPOSTPORT),
-    )
-    for service, name, port in ports:
-        if service in running:
+    held = site.engine.published_ports()
+    for name, port in (("WODBEPORT", site.settings.WODBEPORT), ("WODPOSTPORT", site.settings.WODPOSTPORT)):
+        if port in held:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -218,11 +216,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
-    private = (
-        Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else site.state / "rendered" / "none"
-    )
-    if not settings.WODPRIVDIR:
-        private.mkdir(exist_ok=True)
+    private = Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else state.empty_folder()
     return images | {
         "WOD_STATE": str(site.state),
         "WOD_PROJECT": site.project,
@@ -246,7 +240,7 @@ def _seat_network(site: Site, state: StateDirectory) -> str:
         return site.settings.WODSEATNETWORK
     network = state.remembered("seat_network")
     if network is None:
-        network = site.engine.free_seat_network()
+        network = site.engine.free_seat_network(site.settings.WODUSERMAX - site.settings.WODUSERMIN + 1)
         state.remember("seat_network", network)
     return network
 
@@ -258,15 +252,17 @@ def _environment_file(site: Site) -> Path:
     return file
 
 
-def _compose(site: Site, file: Path, words: list[str]) -> None:
-    site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=True)
+def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = None) -> None:
+    """Run Compose. On a terminal it draws what it does; elsewhere its hundred lines would only hide ours."""
+    shown = sys.stderr.isatty() if show is None else show
+    site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=shown)
 
 
 def _start(site: Site, file: Path) -> None:
     try:
         _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"])
     except ProgramFailed:
-        ill = [service for service in site.engine.services() if not _is_well(service)]
+        ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
             ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill)
             or "one of them"
@@ -277,12 +273,19 @@ def _start(site: Site, file: Path) -> None:
         ) from None
 
 
+def _all_services(site: Site) -> list[Service]:
+    """Every service that the stack should have; those without a container are `absent`."""
+    present = {service.name: service for service in site.engine.services()}
+    wanted = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted)]
+
+
 def _is_well(service: Service) -> bool:
     return service.state == "running" and service.health in ("healthy", "none")
 
 
 def _print_services(site: Site, services: list[Service]) -> None:
-    if not services:
+    if all(service.state == "absent" for service in services):
         click.echo(f"No service of the project {site.project} exists. `wodctl up` starts them.")
         return
     click.echo(f"{'SERVICE':10} {'STATE':10} {'HEALTH':10} {'MEMORY':>10}")

@@ -241,6 +241,10 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         if name.endswith("PORT"):
             least = 0 if "EXT" in name else 1
             require(least <= value <= 65535, name, "a port from 1 to 65535")
+        elif name == "WODBEPROTO":
+            require(
+                value == "http", name, "http (TLS ends in front of this host: set WODBEEXTPROTO to https)"
+            )
         elif name.endswith("PROTO"):
             require(value in ("http", "https") or ("EXT" in name and not value), name, "http or https")
         elif name.endswith("FQDN"):
@@ -270,11 +274,13 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(0.1 <= values["WODSEATCPUS"] <= 1024, "WODSEATCPUS", "a number of processors, at least 0.1")
     require(64 <= values["WODSEATPIDS"] <= 10**6, "WODSEATPIDS", "a number from 64")
     require(0 <= values["WODSEATSTARTS"] <= 1000, "WODSEATSTARTS", "a number from 0 to 1000")
+    seats = values["WODUSERMAX"] - values["WODUSERMIN"] + 1
     require(
-        values["WODSEATNETWORK"] == "auto" or _is_seat_network(values["WODSEATNETWORK"]),
+        values["WODSEATNETWORK"] == "auto" or _has_room(values["WODSEATNETWORK"], seats),
         "WODSEATNETWORK",
-        "`auto`, or an IPv4 network with room for every seat, such as 10.213.0.0/20",
+        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which the upper half has room for {seats} seats",
     )
+    require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
     require(
         not values["WODPOWERSHELLSHA256"] or bool(_SHA256.fullmatch(values["WODPOWERSHELLSHA256"])),
         "WODPOWERSHELLSHA256",
@@ -291,8 +297,13 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def _is_seat_network(text: str) -> bool:
-    return _is_network(text) and "/" in text and ipaddress.ip_network(text).version == 4
+def _has_room(text: str, seats: int) -> bool:
+    """Whether seats, which get the upper half of the network, all find an address there."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return network.is_private and network.num_addresses // 2 > seats
 
 
 def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, processors: int) -> None:
