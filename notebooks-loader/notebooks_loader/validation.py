@@ -1,6 +1,5 @@
 """What would go wrong with a workshop, told to its author before a participant sees it."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,20 +34,5 @@ def _of_file(source: rendering.Source, values: Mapping[str, Any]) -> list[str]:
         [content] = rendering.render([source], values)
     except ContentProblem as problem:
         return [f"{problem.message} {problem.hint}".strip()]
-    return _of_notebook(source.path, content) if source.is_notebook else []
-
-
-def _of_notebook(path: str, content: bytes) -> list[str]:
-    try:
-        notebook = json.loads(content)
-    except json.JSONDecodeError as error:
-        return [f"{path}, line {error.lineno} of what it is rendered to: not JSON: {error.msg}."]
-    except (UnicodeDecodeError, RecursionError):
-        return [f"{path} is not UTF-8, or nested too deeply."]
-    if (
-        not isinstance(notebook, dict)
-        or notebook.get("nbformat") != 4
-        or not isinstance(notebook.get("cells"), list)
-    ):
-        return [f"{path} is not a notebook of format 4."]
-    return []
+    odd = delivery.notebook_problem(source.path, content) if source.is_notebook else ""
+    return [odd] if odd else []

@@ -8,12 +8,16 @@ from typing import Any
 
 import yaml
 
+from notebooks_loader import vault
 from wodctl.errors import ConfigProblem
 from wodctl.model import settings as model
 from wodctl.model.settings import Entry, Layer, Settings
 
 OPTIONS_FILE = "options.yml"
 """What `wodctl up` was told by options, remembered for the commands that follow; below the state directory."""
+
+VAULT_PASSWORD = "VAULTPWD"  # noqa: S105 - a name
+"""Under this name private repositories may hold the vault's password: it must not become a setting."""
 
 
 def load(
@@ -39,15 +43,20 @@ def load(
 
 
 def read_layer(path: Path) -> Layer:
-    """The entries of a YAML file, or none where there is no such file."""
+    """The entries of a YAML file, or none where there is no such file; values sealed by `!vault` stay sealed."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigProblem(f"{path} cannot be read: {error}.") from None
+    if vault.is_sealed(text):
+        raise ConfigProblem(
+            f"{path} is sealed as a whole, so that it cannot be read here.",
+            hint="Seal the values that are secret, one by one: `ansible-vault encrypt_string`.",
+        )
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=vault.Loader)
         return _entries(node, text, path)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -84,7 +93,7 @@ def _entries(node: yaml.Node | None, text: str, path: Path) -> Layer:
         return {}
     if not isinstance(node, yaml.MappingNode):
         raise ConfigProblem(f"{path}:1: expected lines of `NAME: value`.")
-    loader = yaml.SafeLoader(text)
+    loader = vault.Loader(text)
     entries: dict[str, Entry] = {}
     for key_node, value_node in node.value:
         origin = f"{path}:{key_node.start_mark.line + 1}"
@@ -108,6 +117,8 @@ def _with_variables(layer: Layer) -> Layer:
     variables: dict[str, Any] = {}
     origin = ""
     for name, entry in layer.items():
+        if name == VAULT_PASSWORD:
+            continue
         if model.is_setting(name) or model.is_variable_family(name) or name == "variables":
             kept[name] = entry
         elif model.looks_mistyped(name):

@@ -21,6 +21,9 @@ from wodctl.model.settings import Settings
 DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
 """Uids and gids of the services, as in images/base/Dockerfile."""
 
+VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
+"""Where the operator puts the password of the site's Ansible Vault; empty until he does."""
+
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
@@ -91,6 +94,7 @@ class StateDirectory:
             Owned("secrets/hub/proxy-password", HUB, HUB, 0o400): secrets.token_urlsafe(32),
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
+            Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
         }
         missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
         pair = {owned for owned in wanted if owned.path.endswith("-token")}

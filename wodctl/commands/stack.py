@@ -218,11 +218,6 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
-    private = (
-        Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else site.state / "rendered" / "none"
-    )
-    if not settings.WODPRIVDIR:
-        private.mkdir(exist_ok=True)
     return images | {
         "WOD_STATE": str(site.state),
         "WOD_PROJECT": site.project,
@@ -236,7 +231,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         "WODNOBO": settings.WODNOBO or str(site.root / "notebooks-loader" / "workshops"),
-        "WODPRIVNOBO": str(private),
+        "WODPRIVDIR": settings.WODPRIVDIR or str(state.empty_folder()),
     }
 
 
