@@ -37,6 +37,7 @@ HUB_TOKEN = Path("/run/secrets/hub-token")
 VAULT_PASSWORD = Path("/run/secrets/vault-password")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
+FETCHED = Path("/srv/repositories")
 SKELETON = Path("/usr/share/wod/skel")
 ALIVE = Path("/run/wod/alive")
 """Touched every second by a worker that reaches its database; the health check looks at its age."""
@@ -95,13 +96,15 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
     homes = Homes(Path(STUDENTS_DIRECTORY))
     homes.ensure_tidy()
+    public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
+    private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
     return Site(
         settings=settings,
         seats=database,
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip()),
         homes=homes,
-        workshops=Workshops(settings, WORKSHOPS, PRIVATE, SKELETON, [VAULT_PASSWORD]),
+        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from notebooks_loader import vault
+from wodctl.adapters import repositories
 from wodctl.errors import ConfigProblem
 from wodctl.model import settings as model
 from wodctl.model.settings import Entry, Layer, Settings
@@ -36,9 +37,10 @@ def load(
     outer = [remembered, from_environment, given]
     group = str(_last("WODGROUP", [defaults, *outer]))
     site = read_layer(state / "conf" / f"{group}.yml")
-    private = str(_last("WODPRIVDIR", [defaults, site, *outer]))
+    fetched = _fetched(state, [defaults, site, *outer])
+    private = str(_last("WODPRIVDIR", [defaults, site, *outer, fetched]))
     overlay = read_overlay(Path(private), group) if private else []
-    layers = [defaults, site, *overlay, *outer]
+    layers = [defaults, site, *overlay, *outer, fetched]
     return model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
 
 
@@ -82,6 +84,16 @@ def remember(state: Path, options: Mapping[str, Any]) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
+
+
+def _fetched(state: Path, layers: list[Layer]) -> Layer:
+    """The folders that repositories are fetched to stand in for those that are configured."""
+    names = {"public": ("WODNOBO", "WODNOBOREPO"), "private": ("WODPRIVDIR", "WODPRIVREPO")}
+    return {
+        folder: Entry(str(repositories.current(state, kind)), repository)
+        for kind, (folder, repository) in names.items()
+        if _last(repository, layers)
+    }
 
 
 def _last(name: str, layers: list[Layer]) -> Any:

@@ -52,6 +52,7 @@ FOLDERS = (
     Owned("data", -1, -1, 0o711),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
+    Owned("data/repositories", -1, -1, 0o755),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o750),
 )
@@ -123,6 +124,11 @@ class StateDirectory:
         common = settings.to_json()
         return {"hub": _fingerprint(common), "worker": _fingerprint(common), "gate": _fingerprint(common),
                 "mail": _fingerprint(common + postfix)}  # fmt: skip
+
+    def has_other_settings(self, settings: Settings) -> bool:
+        """Whether the services were given other settings than these; False before the first `up`."""
+        rendered = self.path / "rendered" / "settings.json"
+        return rendered.exists() and rendered.read_text() != settings.to_json()
 
     def write_compose_environment(self, values: dict[str, str]) -> Path:
         """Write the variables that compose/stack.yml names, and return the file for `--env-file`."""
