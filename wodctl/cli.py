@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from wodctl.commands import action, bench, config, image, stack, student, testing, workshop
+from wodctl.commands import action, bench, config, image, notebooks, stack, student, testing, workshop
 from wodctl.commands.site import Site, state_directory
 from wodctl.errors import WodError
 
@@ -57,6 +57,7 @@ for command in (
     action.action,
     student.student,
     workshop.workshop,
+    notebooks.notebooks,
     config.config,
     bench.bench,
     testing.test,

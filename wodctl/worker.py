@@ -22,7 +22,6 @@ from typing import NoReturn
 import psycopg
 import psycopg_pool
 
-from notebooks_loader.catalogue import Catalogue
 from wodctl.actions.carry_out import carry_out
 from wodctl.actions.site import Site
 from wodctl.adapters.database import WORKER_CONNECTION, Database
@@ -35,8 +34,10 @@ from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
 SETTINGS = Path("/etc/wod/settings.json")
 HUB_TOKEN = Path("/run/secrets/hub-token")
+VAULT_PASSWORD = Path("/run/secrets/vault-password")
 WORKSHOPS = Path("/srv/workshops/public")
-PRIVATE_WORKSHOPS = Path("/srv/workshops/private")
+PRIVATE = Path("/srv/private")
+FETCHED = Path("/srv/repositories")
 SKELETON = Path("/usr/share/wod/skel")
 ALIVE = Path("/run/wod/alive")
 """Touched every second by a worker that reaches its database; the health check looks at its age."""
@@ -95,14 +96,15 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
     homes = Homes(Path(STUDENTS_DIRECTORY))
     homes.ensure_tidy()
-    private = PRIVATE_WORKSHOPS if PRIVATE_WORKSHOPS.is_dir() else None
+    public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
+    private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
     return Site(
         settings=settings,
         seats=database,
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip()),
         homes=homes,
-        workshops=Workshops(Catalogue(WORKSHOPS, private), settings.variables, [SKELETON]),
+        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
     )
 
 

@@ -39,8 +39,10 @@ exit "$failed"
 
 def deliver(
     workshop: Workshop, mode: str, seat: int, variables: Mapping[str, Any], home: Path, uid: int, gid: int
-) -> None:
+) -> list[str]:
     """Install `workshop` for `seat` into the directory `home`, in place of an earlier delivery.
+
+    Returns a sentence for each notebook that JupyterLab will not open; it is delivered as it is.
 
     `mode` is `WKSHP`, or `CHLG` to deliver it as a challenge. `variables` are the site's and the workshop's;
     those of the delivery itself (STDID, MODEWS, WORKSHOP, CHALLENGE) are added here. Everything becomes
@@ -72,6 +74,29 @@ def deliver(
             tree.copy_file(entry, path, entry.permissions | 0o700, owner)
     _add_what_comes_with_each(target, rendered[FIRST_PAGE], owner)
     _open_at_first_page(home, workshop.name, owner)
+    problems = (
+        notebook_problem(f"{workshop.name}/{path}", content)
+        for path, content in rendered.items()
+        if path.endswith(".ipynb")
+    )
+    return [problem for problem in problems if problem]
+
+
+def notebook_problem(name: str, content: bytes) -> str:
+    """Why JupyterLab cannot open a notebook with that content, as a sentence; nothing if it can."""
+    try:
+        notebook = json.loads(content)
+    except json.JSONDecodeError as error:
+        return f"{name}, line {error.lineno} of what it is rendered to: not JSON: {error.msg}."
+    except (UnicodeDecodeError, RecursionError):
+        return f"{name} is not UTF-8, or nested too deeply."
+    if (
+        not isinstance(notebook, dict)
+        or notebook.get("nbformat") != 4
+        or not isinstance(notebook.get("cells"), list)
+    ):
+        return f"{name} is not a notebook of format 4."
+    return ""
 
 
 def is_template(entry: tree.Entry) -> bool:

@@ -311,7 +311,17 @@ def _as_json_text(_context: Context, value: Any) -> Any:
     """
     if isinstance(value, Markup):
         return value
-    return Markup(json.dumps("" if value is None else str(value), ensure_ascii=False)[1:-1])  # noqa: S704
+    text = "" if value is None else str(value)
+    return _escaped_once(text) if len(text) <= _SHORT else _escaped(text)
+
+
+def _escaped(text: str) -> Markup:
+    return Markup(json.dumps(text, ensure_ascii=False)[1:-1])  # noqa: S704
+
+
+# The same few names come in every cell, and for every seat.
+_escaped_once = functools.lru_cache(maxsize=4096)(_escaped)
+_SHORT = 200
 
 
 def _without_markup(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -109,8 +109,9 @@ class Workshops(World):
             raise ContentProblem(f"No workshop called {name}.")
         return SimpleNamespace(duration_hours=2.5)
 
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> None:
+    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
         self._do(f"{mode} for seat {seat}")
+        return ["A notebook is not JSON."] if mode == "CHLG" else []
 
 
 @dataclass
@@ -168,6 +169,13 @@ def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
         "server of student3", "answer of student3",
     ]  # fmt: skip
     assert stand.register.states == ["preparing", "ready"]
+
+
+def test_create_says_what_is_odd_about_what_it_delivered(stand: Stand) -> None:
+    """The seat is ready all the same; the record tells what the participant will meet."""
+    action = stand.order("CREATE", workshop="CHLG-Welcome101")
+    assert (action.state, action.reason) == ("done", "A notebook is not JSON.")
+    assert stand.order("CREATE", 18).reason is None
 
 
 def test_create_lends_the_seat_for_the_time_of_the_workshop(stand: Stand) -> None:

@@ -1,7 +1,7 @@
 """CREATE: make a seat ready for a participant."""
 
 from datetime import datetime, timedelta, timezone
-from functools import partial
+from pathlib import Path
 
 from wodctl.actions.cleanup import take_back
 from wodctl.actions.phases import Phases
@@ -32,17 +32,19 @@ def create(order: Order, site: Site, phase: Phases) -> str | None:
         take_back(number, site)
     with phase("password"):
         hashed = password_hash(new_password())
+    warnings: list[str] = []
     with phase("home"):
-        fill = partial(
-            site.workshops.fill, workshop=workshop, mode=str(order.mode), seat=number, uid=uid, gid=gid
-        )
+
+        def fill(home: Path) -> None:
+            warnings.extend(site.workshops.fill(home, workshop, str(order.mode), number, uid, gid))
+
         site.homes.build(user, uid, gid, fill)
     with phase("server"):
         site.hub.start_server(user)
     with phase("answer"):
         site.hub.wait_for_answer(user)
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
-    return None
+    return " ".join(warnings) or None
 
 
 def _workshop(order: Order, site: Site) -> Workshop:

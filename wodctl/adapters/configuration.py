@@ -8,12 +8,17 @@ from typing import Any
 
 import yaml
 
+from notebooks_loader import vault
+from wodctl.adapters import repositories
 from wodctl.errors import ConfigProblem
 from wodctl.model import settings as model
 from wodctl.model.settings import Entry, Layer, Settings
 
 OPTIONS_FILE = "options.yml"
 """What `wodctl up` was told by options, remembered for the commands that follow; below the state directory."""
+
+VAULT_PASSWORD = "VAULTPWD"  # noqa: S105 - a name
+"""Under this name private repositories may hold the vault's password: it must not become a setting."""
 
 
 def load(
@@ -32,27 +37,33 @@ def load(
     outer = [remembered, from_environment, given]
     group = str(_last("WODGROUP", [defaults, *outer]))
     site = read_layer(state / "conf" / f"{group}.yml")
-    private = str(_last("WODPRIVDIR", [defaults, site, *outer]))
+    fetched = _fetched(state, [defaults, site, *outer])
+    private = str(_last("WODPRIVDIR", [defaults, site, *outer, fetched]))
     overlay = read_overlay(Path(private), group) if private else []
-    layers = [defaults, site, *overlay, *outer]
+    layers = [defaults, site, *overlay, *outer, fetched]
     settings, origins = model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
     for name in ("WODNOBO", "WODPRIVDIR"):
         folder = getattr(settings, name)
-        if folder and not Path(folder).is_dir():
+        if folder and name not in fetched and not Path(folder).is_dir():
             raise ConfigProblem(f"{origins[name]}: {name} is {folder!r}; there is no such folder.")
     return settings, origins
 
 
 def read_layer(path: Path) -> Layer:
-    """The entries of a YAML file, or none where there is no such file."""
+    """The entries of a YAML file, or none where there is no such file; values sealed by `!vault` stay sealed."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigProblem(f"{path} cannot be read: {error}.") from None
+    if vault.is_sealed(text):
+        raise ConfigProblem(
+            f"{path} is sealed as a whole, so that it cannot be read here.",
+            hint="Seal the values that are secret, one by one: `ansible-vault encrypt_string`.",
+        )
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=vault.Loader)
         return _entries(node, text, path)
     except yaml.reader.ReaderError as error:
         raise ConfigProblem(f"{path}: {error.reason} at character {error.position}.") from None
@@ -82,6 +93,16 @@ def remember(state: Path, options: Mapping[str, Any]) -> None:
     fresh.replace(path)
 
 
+def _fetched(state: Path, layers: list[Layer]) -> Layer:
+    """The folders that repositories are fetched to stand in for those that are configured."""
+    names = {"public": ("WODNOBO", "WODNOBOREPO"), "private": ("WODPRIVDIR", "WODPRIVREPO")}
+    return {
+        folder: Entry(str(repositories.current(state, kind)), repository)
+        for kind, (folder, repository) in names.items()
+        if _last(repository, layers)
+    }
+
+
 def _last(name: str, layers: list[Layer]) -> Any:
     return next(layer[name].value for layer in reversed(layers) if name in layer)
 
@@ -91,7 +112,7 @@ def _entries(node: yaml.Node | None, text: str, path: Path) -> Layer:
         return {}
     if not isinstance(node, yaml.MappingNode):
         raise ConfigProblem(f"{path}:1: expected lines of `NAME: value`.")
-    loader = yaml.SafeLoader(text)
+    loader = vault.Loader(text)
     entries: dict[str, Entry] = {}
     for key_node, value_node in node.value:
         origin = f"{path}:{key_node.start_mark.line + 1}"
@@ -115,6 +136,8 @@ def _with_variables(layer: Layer) -> Layer:
     variables: dict[str, Any] = {}
     origin = ""
     for name, entry in layer.items():
+        if name == VAULT_PASSWORD:
+            continue
         if model.is_setting(name) or model.is_variable_family(name) or name == "variables":
             kept[name] = entry
         elif model.looks_mistyped(name):

@@ -22,6 +22,9 @@ from wodctl.model.settings import Settings
 DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
 """Uids and gids of the services, as in images/base/Dockerfile."""
 
+VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
+"""Where the operator puts the password of the site's Ansible Vault; empty until he does."""
+
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
@@ -60,6 +63,7 @@ FOLDERS = (
     Owned("data", -1, -1, 0o711),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
+    Owned("data/repositories", -1, -1, 0o755),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o750),
 )
@@ -102,6 +106,7 @@ class StateDirectory:
             Owned("secrets/hub/proxy-password", HUB, HUB, 0o400): secrets.token_urlsafe(32),
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
+            Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
         }
         missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
         pair = {owned for owned in wanted if owned.path.endswith("-token")}
@@ -132,6 +137,11 @@ class StateDirectory:
             self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
             postfix += text
         return {name: _fingerprint(text) for name, text in (read | {"mail": read["mail"] + postfix}).items()}
+
+    def has_other_settings(self, settings: Settings) -> bool:
+        """Whether the services were given other settings than these; False before the first `up`."""
+        rendered = self.path / "rendered" / "settings.json"
+        return rendered.exists() and rendered.read_text() != settings.to_json()
 
     def write_compose_environment(self, values: dict[str, str]) -> Path:
         """Write the variables that compose/stack.yml names, and return the file for `--env-file`."""

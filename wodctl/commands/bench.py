@@ -6,6 +6,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,11 @@ from pathlib import Path
 import click
 
 from wodctl.adapters.database import connect_as_operator
+from wodctl.adapters.delivery_trial import DeliveryTrial
 from wodctl.adapters.portal import send_action_mail
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import ActionFailed, StackProblem
+from wodctl.errors import ActionFailed, EngineProblem, StackProblem
 
 FIRST_CUSTOMER = 900_000_000
 """Customers of the measurements; no portal counts that far."""
@@ -74,6 +76,29 @@ class Measurement:
             found.append(Result.of(f"create, {count} at once", "s", self._create(seats)))
             self._clean(seats)
         return found
+
+    def delivery(self) -> list[Result]:
+        """Ten notebooks and 5 MB into homes beside the students': by us, and by ansible-core in the same run.
+
+        Needs no running stack. Notebooks are compared byte for byte. Without ansible-core, and without a way to
+        install it, its lines are missing.
+        """
+        homes = self.site.state / "data" / "students"
+        folder = homes if os.access(homes, os.W_OK) else Path(tempfile.gettempdir())
+        with DeliveryTrial.prepared(folder, self.site.settings) as trial:
+            one = Result.of("delivery, one seat", "ms", [trial.seconds(seat) * 1000 for seat in range(1, 51)])
+            hundred = Result.of("delivery, 100 seats", "s", [trial.seconds_of_all(100) for _ in range(3)])
+            memory = Result.of("delivery, memory at most", "MiB", [trial.peak_memory() / 2**20])
+            try:
+                theirs = [trial.seconds_of_ansible(seat) for seat in range(1, 4)]
+            except EngineProblem as problem:
+                click.echo(f"Not compared with ansible-core: {problem.message}", err=True)
+                return [one, hundred, memory]
+        ansible = Result.of("delivery by ansible-core, one seat", "s", theirs)
+        ratio = Result.of(
+            "delivery, times as fast as ansible-core", "x", [ansible.median * 1000 / one.median]
+        )
+        return [one, hundred, memory, ansible, ratio]
 
     def memory(self) -> list[Result]:
         """Memory of idle seats and of all services, without page cache that the kernel can drop."""
@@ -171,6 +196,7 @@ class Measurement:
 MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
     "create": Measurement.create,
     "burst": Measurement.burst,
+    "delivery": Measurement.delivery,
     "memory": Measurement.memory,
     "images": Measurement.images,
     "up": Measurement.up,
@@ -183,7 +209,8 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @pass_site
 def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> None:
-    """Measure this host with real action mails on free seats: create, burst, memory, images; up only when named.
+    """Measure this host with real action mails on free seats: create, burst, delivery, memory, images; up only
+    when named.
 
     `up` stops the stack and starts it again, three times, and is refused while a seat is in use.
 

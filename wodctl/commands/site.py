@@ -11,6 +11,8 @@ import click
 from wodctl.adapters import configuration
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.engine import Engine
+from wodctl.adapters.state import VAULT_PASSWORD
+from wodctl.adapters.workshops import Workshops
 from wodctl.errors import UsageProblem
 from wodctl.model.settings import Settings
 
@@ -39,6 +41,23 @@ class Site:
     def settings(self) -> Settings:
         """Effective settings. Raises ConfigProblem."""
         return self._configuration[0]
+
+    def forget_settings(self) -> None:
+        """Read the settings anew when they are next asked for."""
+        self.__dict__.pop("_configuration", None)
+
+    @property
+    def workshops(self) -> Workshops:
+        """The workshops of this site, as the worker delivers them."""
+        settings = self.settings
+        loader = self.root / "notebooks-loader"
+        return Workshops(
+            settings,
+            public=Path(settings.WODNOBO) if settings.WODNOBO else loader / "workshops",
+            private=Path(settings.WODPRIVDIR) if settings.WODPRIVDIR else None,
+            skeleton=loader / "skel",
+            passwords=[self.state / VAULT_PASSWORD],
+        )
 
     @property
     def origins(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.state import StateDirectory
 from wodctl.commands.image import ensure_built
+from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import StackProblem, UsageProblem
 
@@ -72,6 +73,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
         _ensure_same_site(site, state)
         _ensure_ports_free(site)
         state.remember("project", site.project)
+        ensure_fetched(site)
+        settings = site.settings
         ensure_built(site, site.builder.images())
         base = site.builder.tag("base")
         state.ensure_folders(base)
@@ -215,8 +218,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     upper_half = list(network.subnets())[1]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
+    nothing = str(state.empty_folder())
     images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
-    private = Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else state.empty_folder()
     return images | {
         "WOD_STATE": str(site.state),
         "WOD_PROJECT": site.project,
@@ -229,8 +232,9 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
-        "WODNOBO": settings.WODNOBO or str(site.root / "notebooks-loader" / "workshops"),
-        "WODPRIVNOBO": str(private),
+        # Fetched ones are not mounted by their link: the engine would follow it once and for all.
+        "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
+        "WODPRIVDIR": nothing if settings.WODPRIVREPO else settings.WODPRIVDIR or nothing,
     }
 
 

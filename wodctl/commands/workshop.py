@@ -1,13 +1,15 @@
 """`wodctl workshop`: which workshops there are, and whether they can be delivered."""
 
 import json
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import problems
+from notebooks_loader.validation import Finding, examine, examine_seats, flags
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -28,7 +30,7 @@ def list_(site: Site, as_json: bool) -> None:
     Example:
       wodctl workshop list
     """
-    catalogue = _catalogue(site)
+    catalogue = site.workshops.catalogue()
     documents = [_document(catalogue, name) for name in catalogue.names()]
     if as_json:
         click.echo(json.dumps(documents, indent=1))
@@ -39,46 +41,74 @@ def list_(site: Site, as_json: bool) -> None:
 
 @workshop.command()
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @pass_site
-def validate(site: Site, path: Path | None) -> None:
+def validate(site: Site, path: Path | None, as_json: bool) -> None:
     """Check the workshop in the folder PATH, or all workshops of this site.
 
-    Renders every file for the first and the last seat, as a workshop and as a challenge, with the settings of
-    this site, and looks whether the notebooks can be opened. Runs no notebook.
+    Renders every file for the first and the last of its seats, as a workshop and as a challenge, with the
+    variables of this site, and looks whether the notebooks can be opened, at their kernels, pictures and links,
+    and at wod.yml; for all workshops, at the seats that they share. Runs no notebook. Ends with 8 if there is an
+    error; warnings are what looks wrong and works.
 
     \b
     Example:
       wodctl workshop validate ~/notebooks/WKSHP-Welcome101
     """
-    catalogue = Catalogue(path.resolve().parent) if path else _catalogue(site)
+    catalogue = Catalogue(path.resolve().parent) if path else site.workshops.catalogue()
     names = [path.resolve().name] if path else catalogue.names()
-    broken = 0
-    for name in names:
-        found = _problems(site, catalogue, name)
-        broken += bool(found)
-        click.echo(f"{name}: {f'{len(found)} problem(s)' if found else 'good'}")
-        for problem in found:
-            click.echo(f"  {problem}")
+    found = _findings(site, catalogue, names)
+    broken = [name for name in names if any(one.is_error for one in found[name])]
+    if as_json:
+        click.echo(json.dumps([_found_document(name, found[name]) for name in names], indent=1))
+    else:
+        for name in names:
+            _print_findings(name, found[name])
     if broken:
         raise ContentProblem(
-            f"{broken} of {len(names)} workshop(s) cannot be delivered as they are.",
-            hint="A missing variable goes under `variables:` in the settings of the site.",
+            f"{len(broken)} of {len(names)} workshop(s) cannot be given to participants as they are.",
+            hint="A missing variable goes into the workshop's variables or under `variables:` in the site's settings.",
         )
 
 
-def _problems(site: Site, catalogue: Catalogue, name: str) -> list[str]:
-    try:
-        found = catalogue.workshop(name)
-    except ContentProblem as problem:
-        return [f"{problem.message} {problem.hint}".strip()]
-    settings = site.settings
-    return problems(found, settings.variables, [settings.WODUSERMIN, settings.WODUSERMAX])
+def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, list[Finding]]:
+    settings, sources = site.settings, site.workshops.variables()
+    folders = (site.root / "images" / "lab" / "kernels").glob("*/kernel.json")
+    kernels = {folder.parent.name for folder in folders}
+    found: dict[str, list[Finding]] = {name: [] for name in names}
+    readable = []
+    for name in names:
+        try:
+            one = catalogue.workshop(name)
+        except ContentProblem as problem:
+            found[name].append(Finding(f"{problem.message} {problem.hint}".strip(), is_error=True))
+            continue
+        readable.append(one)
+        seats = [
+            seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
+        ]
+        variables = partial(sources.of, name)
+        found[name] += examine(one, variables, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
+    for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
+        found[name].append(finding)
+    return found
 
 
-def _catalogue(site: Site) -> Catalogue:
-    settings = site.settings
-    public = Path(settings.WODNOBO) if settings.WODNOBO else site.root / "notebooks-loader" / "workshops"
-    return Catalogue(public, Path(settings.WODPRIVDIR) / "notebooks" if settings.WODPRIVDIR else None)
+def _print_findings(name: str, found: list[Finding]) -> None:
+    errors = sum(one.is_error for one in found)
+    counts = [f"{count} {what}{'s' if count > 1 else ''}"
+              for count, what in ((errors, "error"), (len(found) - errors, "warning")) if count]  # fmt: skip
+    click.echo(f"{name}: {', '.join(counts) or 'good'}")
+    for one in found:
+        click.echo(f"  {'error' if one.is_error else 'warning'}: {one.text}")
+
+
+def _found_document(name: str, found: list[Finding]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "errors": [one.text for one in found if one.is_error],
+        "warnings": [one.text for one in found if not one.is_error],
+    }
 
 
 def _document(catalogue: Catalogue, name: str) -> dict[str, Any]:
@@ -97,6 +127,7 @@ def _document(catalogue: Catalogue, name: str) -> dict[str, Any]:
         "range": about.range,
         "duration_hours": about.duration,
         "private": found.private,
+        **asdict(flags(found)),
         "path": str(found.path),
     }
 

@@ -36,6 +36,11 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"(\d+)([KMG]?)")
+_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_REPOSITORY = re.compile(
+    rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
+)
+_REF = re.compile(r"[A-Za-z0-9_](?!.*\.\.)[A-Za-z0-9._/+-]{0,200}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,11 @@ class Settings:
     WODSEATNETWORK: str
     WODCOOKIEDAYS: float
     WODNOBO: str
+    WODNOBOREPO: str
+    WODNOBOBRANCH: str
     WODPRIVDIR: str
+    WODPRIVREPO: str
+    WODPRIVBRANCH: str
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -252,6 +261,16 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(bool(_NAME.fullmatch(values["WODGROUP"])), "WODGROUP", "letters, digits, dots and dashes")
     require(bool(_USER.fullmatch(values["WODUSER"])), "WODUSER", "a user name in lower-case letters")
     require(bool(_SENDER.fullmatch(values["WODSENDER"])), "WODSENDER", "a mail address")
+    for name in ("WODNOBOREPO", "WODPRIVREPO"):
+        if values[name] and not _REPOSITORY.fullmatch(values[name]):
+            # Without the value: it may hold what must not be shown.
+            raise ConfigProblem(
+                f"{origins[name]}: {name} is no address of a repository that can be fetched.",
+                hint="Expected https://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH or file:///PATH, without a "
+                "password or token: those are files, see conf/defaults.yml.",
+            )
+    for name in ("WODNOBOBRANCH", "WODPRIVBRANCH"):
+        require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
