@@ -8,6 +8,7 @@ import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import problems
+from wodctl.commands import writing
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -113,3 +114,7 @@ def _row(document: dict[str, Any]) -> tuple[str, ...]:
         "private" if document["private"] else "public",
         document["title"],
     )
+
+
+for _command in (writing.new, writing.readme):
+    workshop.add_command(_command)
