@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from wodctl.commands import action, bench, config, image, rebrand, stack, student, testing, workshop
+from wodctl.commands import action, author, bench, config, image, rebrand, stack, student, testing, workshop
 from wodctl.commands.site import Site, state_directory
 from wodctl.errors import WodError
 
@@ -59,6 +59,7 @@ for command in (
     workshop.workshop,
     config.config,
     bench.bench,
+    author.author,
     rebrand.rebrand,
     testing.test,
 ):
