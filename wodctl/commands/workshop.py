@@ -8,7 +8,7 @@ import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import problems
-from wodctl.commands import writing
+from wodctl.commands import rehearse, writing
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -116,5 +116,5 @@ def _row(document: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-for _command in (writing.new, writing.readme):
+for _command in (writing.new, writing.readme, rehearse.test):
     workshop.add_command(_command)
