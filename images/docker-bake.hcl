@@ -4,6 +4,7 @@
 
 variable "TAG_BASE" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
+variable "TAG_DESK" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
 variable "TAG_HUB" { default = "latest" }
@@ -120,6 +121,14 @@ target "worker" {
   inherits   = ["python-image"]
   dockerfile = "images/worker/Dockerfile"
   tags       = ["wod/worker:${TAG_WORKER}"]
+}
+
+# For authors, who have no use for most of the others: `wodctl author` builds it.
+target "desk" {
+  inherits   = ["image"]
+  contexts   = { lab = "target:lab" }
+  dockerfile = "images/desk/Dockerfile"
+  tags       = ["wod/desk:${TAG_DESK}"]
 }
 
 # For the tests only, hence not in the group.

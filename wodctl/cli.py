@@ -10,7 +10,19 @@ from typing import NoReturn
 
 import click
 
-from wodctl.commands import action, bench, config, image, notebooks, stack, student, testing, workshop
+from wodctl.commands import (
+    action,
+    author,
+    bench,
+    config,
+    image,
+    notebooks,
+    rebrand,
+    stack,
+    student,
+    testing,
+    workshop,
+)
 from wodctl.commands.site import Site, state_directory
 from wodctl.errors import WodError
 
@@ -60,6 +72,8 @@ for command in (
     notebooks.notebooks,
     config.config,
     bench.bench,
+    author.author,
+    rebrand.rebrand,
     testing.test,
 ):
     wodctl.add_command(command)

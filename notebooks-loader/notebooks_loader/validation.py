@@ -214,7 +214,8 @@ def _missing(cell: Mapping[str, Any], folder: str, paths: Collection[str]) -> It
     text = _CODE.sub("", source if isinstance(source, str) else "".join(map(str, source)))
     for match in _LINK.finditer(text):
         target = match[1] or match[2] or match[3]
-        if _ELSEWHERE.match(target):
+        # TBD is what a site's survey is called until it has one.
+        if _ELSEWHERE.match(target) or target == "TBD":
             continue
         wanted = os.path.normpath(os.path.join(folder, unquote(re.split("[#?]", target)[0])))
         if wanted not in paths and wanted != ".":

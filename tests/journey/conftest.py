@@ -1,5 +1,7 @@
 """The browser of the journeys: Chromium in a container, driven from here."""
 
+import os
+import socket
 import time
 from pathlib import Path
 
@@ -10,32 +12,36 @@ from tests.conftest import ROOT, docker
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load
 
-DEBUGGING_PORT = 19222
+STATE = Path("/var/lib/wod-tests")
 
 
 @pytest.fixture(scope="session")
-def browser(stack):
+def browser():
     """A Chromium without a screen."""
-    settings, _ = load(ROOT, stack.state, stack.environment, {})
-    builder = Builder(ROOT, stack.state, settings)
+    builder = Builder(ROOT, STATE, load(ROOT, STATE, {}, {})[0])
     builder.build(["browser"])
-    name = f"{stack.project}-browser"
-    docker("rm", "--force", name, check=False)
+    name, port = f"wodtests-browser-{os.getpid()}", free_port()
     docker(
         *("run", "--detach", "--rm", "--network=host", f"--name={name}", "--shm-size=512m"),
-        *(builder.tag("browser"), f"--remote-debugging-port={DEBUGGING_PORT}", "about:blank"),
+        *(builder.tag("browser"), f"--remote-debugging-port={port}", "about:blank"),
     )
     try:
         with sync_playwright() as playwright:
-            yield _connected(playwright)
+            yield _connected(playwright, port)
     finally:
         docker("rm", "--force", name, check=False)
 
 
-def _connected(playwright) -> Browser:
+def free_port() -> int:
+    """A port of the loopback address that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as any_socket:
+        return int(any_socket.getsockname()[1])
+
+
+def _connected(playwright, port: int) -> Browser:
     for _ in range(100):
         try:
-            return playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{DEBUGGING_PORT}")
+            return playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
         except Error:
             time.sleep(0.2)
     raise AssertionError("the browser did not answer")

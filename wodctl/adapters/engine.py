@@ -126,6 +126,11 @@ class Engine:
         return [entry["Subnet"] for entry in configured if ":" not in entry.get("Subnet", ":")]
 
 
+def image_exists(tag: str) -> bool:
+    """Whether the engine has the image."""
+    return bool(process.run(["docker", "image", "ls", "--quiet", tag]).strip())
+
+
 def inspect_containers(*conditions: str) -> list[dict[str, Any]]:
     """All containers that meet the conditions of `docker ps --filter`, running or not, as the engine inspects them."""
     filters = [f"--filter={condition}" for condition in conditions]

@@ -10,6 +10,7 @@ import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import Finding, examine, examine_seats, flags
+from wodctl.commands import rehearse, writing
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -144,3 +145,7 @@ def _row(document: dict[str, Any]) -> tuple[str, ...]:
         "private" if document["private"] else "public",
         document["title"],
     )
+
+
+for _command in (writing.new, writing.readme, rehearse.test):
+    workshop.add_command(_command)

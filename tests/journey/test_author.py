@@ -1,0 +1,253 @@
+"""An author's hour: his workshop on his desk, each save in the browser within a second, mistakes where he looks."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.conftest import ROOT, docker
+from tests.journey.conftest import STATE, free_port
+from tests.journey.test_participant import open_notebook, run_first_cell
+from wodctl.adapters.builder import Builder
+from wodctl.adapters.configuration import load
+
+PROJECT = f"wodtests{os.getpid()}"
+SAMPLE = ROOT / "notebooks-loader/workshops/WKSHP-Welcome101"
+
+
+@dataclass
+class Desk:
+    """A running `wodctl author`, what it has said, and the author's folder."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+    said: list[str] = field(default_factory=list)
+
+    def url(self) -> str:
+        """The address that it prints, once it has printed it."""
+        return self.wait_for(r"(http://127\.0\.0\.1:\d+/lab\?token=\S+)", 120)
+
+    def wait_for(self, pattern: str, seconds: float = 5) -> str:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := re.search(pattern, "".join(self.said)):
+                return found[1]
+            assert self.process.poll() is None, "".join(self.said)
+            time.sleep(0.02)
+        raise AssertionError(f"{pattern} was not said: {''.join(self.said)}")
+
+    def save(self, name: str, text: str) -> None:
+        """Save a file as most editors do: a new one in the place of the old one."""
+        fresh = self.folder / f".{name}.tmp"
+        fresh.write_text(text)
+        fresh.replace(self.folder / name)
+
+    def read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said.append(line)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything in the folder: mode, time of change, content."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+            b"" if path.is_dir() else path.read_bytes(),
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A desk with a copy of the sample workshop."""
+    folder = tmp_path_factory.mktemp("author") / SAMPLE.name
+    shutil.copytree(SAMPLE, folder)
+    port = free_port()
+    words = ["--state", str(STATE), "--project", PROJECT, "author", str(folder), "--port", str(port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wodctl", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    made = Desk(process, folder, port)
+    threading.Thread(target=made.read, daemon=True).start()
+    made.wait_for("(Open the address)", 1200)  # an image may have to be built
+    yield made
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+
+
+@pytest.fixture
+def lab(desk: Desk, page: Page) -> Page:
+    """The desk in the browser, as the author opens it."""
+    page.goto(desk.url())
+    expect(page.locator(".lm-TabBar-tab.jp-mod-current", has_text="0-ReadMeFirst.ipynb")).to_be_visible()
+    expect(page.locator(".jp-MarkdownViewer")).to_contain_text("is good")
+    return page
+
+
+def first_page(page: Page):
+    return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+
+def test_the_author_lands_on_his_first_page_with_all_views_beside_it(desk, lab, artefacts):
+    """The first page as student 1 with its picture, the three folders, and a page that says that all is well."""
+    expect(first_page(lab).locator(".jp-RenderedMarkdown img").first).to_be_visible()
+    expect(first_page(lab)).to_contain_text("Workshop: Welcome 101")
+    for folder in ("as-student1", "as-challenge", "as-student20"):
+        expect(lab.locator(".jp-DirListing-item", has_text=folder)).to_be_visible()
+    lab.wait_for_timeout(500)
+    lab.screenshot(path=artefacts / "author.png")
+
+
+def test_a_save_is_in_the_browser_within_a_second(desk, lab, artefacts):
+    """From the file's last byte to the text on the open page: less than a second, ten times over."""
+    before = (desk.folder / "0-ReadMeFirst.ipynb").read_text()
+    waits = []
+    for number in range(10):
+        text = f"Saved for the {number}th time by student1"
+        desk.save("0-ReadMeFirst.ipynb", before.replace("Hello, and welcome to", text))
+        saved = time.monotonic()
+        first_page(lab).locator(".jp-RenderedMarkdown", has_text=text).wait_for(timeout=10_000)
+        waits.append(time.monotonic() - saved)
+        time.sleep(0.1 * number)
+    figures = {"n": len(waits), "median": round(statistics.median(waits), 3), "max": round(max(waits), 3)}
+    (artefacts / "author.json").write_text(json.dumps({"save to browser, s": figures}))
+    assert statistics.median(waits) < 1, figures
+    desk.save("0-ReadMeFirst.ipynb", before)
+    expect(first_page(lab)).to_contain_text("Hello, and welcome to")
+
+
+def test_a_mistake_is_shown_where_the_author_looks(desk, lab, artefacts):
+    """On the page beside his notebook, and in his terminal; the notebook stays as it was until he mends it."""
+    before = (desk.folder / "0-ReadMeFirst.ipynb").read_text()
+    desk.save("0-ReadMeFirst.ipynb", before.replace("{{ BRANDINGWOD }}", "{{ BRANDINGWAD }}"))
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("BRANDINGWAD", timeout=2000)
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("0-ReadMeFirst.ipynb")
+    desk.wait_for(r"(ERROR WKSHP-Welcome101/0-ReadMeFirst.ipynb, line \d+ \(cell 2\).*BRANDINGWAD)")
+    expect(first_page(lab)).to_contain_text("Hello, and welcome to WoD Developer!")
+    lab.screenshot(path=artefacts / "author-mistake.png")
+    desk.save("0-ReadMeFirst.ipynb", before)
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("is good", timeout=2000)
+
+
+def test_a_kernel_lives_on_when_its_notebook_changes(desk, lab):
+    """The author runs a cell, saves a change, and runs it again: same kernel, same folder, new text."""
+    for folder in ("as-student20", "WKSHP-Welcome101"):
+        lab.locator(".jp-DirListing-item", has_text=folder).dblclick()
+    open_notebook(lab, "1-WKSHP-Python.ipynb")
+    assert "I am student 20" in run_first_cell(lab)
+    name = "1-WKSHP-Python.ipynb"
+    desk.save(name, (desk.folder / name).read_text().replace("I am student", "This is student"))
+    expect(first_page(lab).locator(".jp-CodeCell").first).to_contain_text("This is student", timeout=3000)
+    assert "This is student 20" in run_first_cell(lab)
+
+
+def test_views_differ_as_participants_do(desk):
+    """A challenge reads as one, and student 20 is student 20; a removed file is gone from all views."""
+    extra = desk.folder / "whoami.sh"
+    extra.write_text("echo {{ MODEWS }} {{ STDID }}\n")
+    lab = f"{PROJECT}-author-lab-1"
+    script = "cat /author/as-*/WKSHP-Welcome101/whoami.sh"
+    expected = "echo CHLG 1\necho WKSHP 1\necho WKSHP 20\n"  # in the order of the folders' names
+    for _ in range(50):
+        if docker("exec", lab, "bash", "-c", script, check=False) == expected:
+            break
+    assert docker("exec", lab, "bash", "-c", script) == expected
+    extra.unlink()
+    for _ in range(50):
+        if not docker("exec", lab, "bash", "-c", "ls /author/as-*/*/whoami.sh || true"):
+            break
+    assert not docker("exec", lab, "bash", "-c", "ls /author/as-*/*/whoami.sh || true")
+
+
+def status(url: str, host: str = "") -> int:
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_desk_is_closed_to_everybody_else(desk):
+    """Loopback only, a token, no foreign name in the address, no rights in the containers, no network to render."""
+    token = desk.url().partition("token=")[2]
+    api = f"http://127.0.0.1:{desk.port}/api/contents"
+    assert status(f"{api}?token={token}") == 200
+    assert status(api) == status(f"{api}?token=wrong") == 403
+    assert status(f"{api}?token={token}", host="rebound.example.org") == 403
+    assert docker("port", f"{PROJECT}-author-lab-1").split() == ["8888/tcp", "->", f"127.0.0.1:{desk.port}"]
+    for service in ("lab", "render"):
+        [about] = json.loads(docker("inspect", f"{PROJECT}-author-{service}-1"))
+        assert about["HostConfig"]["CapDrop"] == ["ALL"] and about["HostConfig"]["ReadonlyRootfs"]
+        assert token not in json.dumps(about)
+        binds = [mount for mount in about["Mounts"] if mount["Type"] == "bind"]
+        assert not any(mount["RW"] for mount in binds)
+    assert about["HostConfig"]["NetworkMode"] == "none"
+
+
+def test_compose_alone_is_enough(tmp_path):
+    """Without wodctl: `docker compose -f compose/laptop.yml up` prints an address that opens the workshop."""
+    shutil.copytree(SAMPLE, tmp_path / SAMPLE.name)
+    tmp_path.chmod(0o755)
+    port = free_port()
+    builder = Builder(ROOT, STATE, load(ROOT, STATE, {}, {})[0])
+    environment = os.environ | {
+        "WORKSHOPS": str(tmp_path),
+        "WORKSHOP": SAMPLE.name,
+        "WOD_AUTHOR_PORT": str(port),
+        "WOD_IMAGE_DESK": builder.tag("desk"),
+    }
+    compose = ["docker", "compose", "-p", f"{PROJECT}-alone", "-f", str(ROOT / "compose/laptop.yml")]
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [*compose, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        run("up", "--detach", "--wait")
+        token = re.search(r"token=(\S+)", run("logs", "lab"))[1]
+        page = f"http://127.0.0.1:{port}/api/contents/as-student20/{SAMPLE.name}/0-ReadMeFirst.ipynb"
+        assert status(f"{page}?token={token}") == 200 and status(page) == 403
+    finally:
+        run("down", "--volumes", "--timeout=1")
+
+
+def test_the_folder_is_only_read_and_nothing_is_left(desk):
+    """Ctrl-C ends it within seconds; the author's folder is as he left it, containers and volume are gone."""
+    before = tree(desk.folder)
+    desk.save("wod.yml", (desk.folder / "wod.yml").read_text())
+    time.sleep(1)
+    after = tree(desk.folder)
+    assert {name for name in before if before[name] != after[name]} == {".", "wod.yml"}
+    assert before.keys() == after.keys() == tree(SAMPLE).keys()
+    desk.process.send_signal(signal.SIGINT)
+    assert desk.process.wait(30) == 0, "".join(desk.said)
+    assert "Traceback" not in "".join(desk.said)
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={PROJECT}-author")
+    assert not docker("volume", "ls", "--quiet", f"--filter=name={PROJECT}-author")
+    assert not list((STATE / "author").glob(f"{PROJECT}*"))

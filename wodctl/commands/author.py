@@ -1,0 +1,43 @@
+"""`wodctl author`: a workshop on its author's desk, rendered at each save."""
+
+from pathlib import Path
+
+import click
+
+from notebooks_loader.catalogue import Catalogue
+from wodctl.adapters.desk import Desk
+from wodctl.adapters.engine import image_exists
+from wodctl.commands.site import Site, pass_site
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--port",
+    envvar="WOD_AUTHOR_PORT",
+    type=click.IntRange(1, 65535),
+    default=8888,
+    show_default=True,
+    help="Port of this computer's own address (127.0.0.1). [env: WOD_AUTHOR_PORT]",
+)
+@pass_site
+def author(site: Site, path: Path, port: int) -> None:
+    """See the workshop in the folder PATH as participants will, in a JupyterLab on this computer.
+
+    It is shown as student 1, as a challenge, and as student 20, and within a second of each save anew; what is
+    wrong with it is shown there, and here. Your folder is never written to. Ctrl-C ends it and leaves nothing
+    behind.
+
+    \b
+    Example:
+      wodctl author ~/notebooks/WKSHP-Git101
+    """
+    folder = path.resolve()
+    Catalogue(folder.parent).workshop(folder.name)
+    site.engine.ensure_answers()
+    image = site.builder.tag("desk")
+    if not image_exists(image):
+        click.echo("Building the desk; minutes the first time …")
+        site.builder.build(["desk"])
+    click.echo("Open the address below in your browser; Ctrl-C ends it.")
+    Desk(site.root, site.state, f"{site.project}-author", folder, port).run(image, site.settings)
