@@ -1,7 +1,7 @@
 """Workshop files rendered for one seat, as Ansible's template module renders them.
 
 The rules that existing workshops rely on: which files are templates (`is_template`), trim_blocks, the last
-newline kept, an undefined variable is an error, a variable's value may hold Jinja itself. Two things are
+newlines kept, an undefined variable is an error, a variable's value may hold Jinja itself. Two things are
 better than there: what an expression puts into a notebook is escaped, so that no value can break its JSON;
 and templates run in a sandbox, because workshops come from repositories that others write.
 
@@ -216,12 +216,20 @@ class Values(Mapping[str, Any]):
             if size > _LARGEST_VALUE:
                 raise ValueError(f"it has more than {_LARGEST_VALUE // 1024} KiB")
             pieces.append(piece)
-        if not single:
-            return "".join(pieces)
-        result = context.vars["result"]
+        result = context.vars["result"] if single else "".join(pieces)
         if isinstance(result, Undefined):
             str(result)  # raises the error that names the variable
-        return result
+        return _with_last_newlines(result, text) if isinstance(result, str) else result
+
+
+def _with_last_newlines(result: str, template: str) -> str:
+    """The result with at least as many newlines at its end as the template has there: Ansible's rule."""
+    missing = _last_newlines(template) - _last_newlines(result)
+    return result + "\n" * missing if missing > 0 else result
+
+
+def _last_newlines(text: str) -> int:
+    return len(text) - len(text.rstrip("\n"))
 
 
 def _has_jinja(value: Any) -> bool:
@@ -274,7 +282,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self, finalize: Callable[..., Any], *, autoescape: bool) -> None:
         super().__init__(
             trim_blocks=True,
-            keep_trailing_newline=True,
+            keep_trailing_newline=False,  # see _with_last_newlines
             undefined=_Missing,
             loader=DictLoader({}),
             extensions=[_TokenLimit],
@@ -478,7 +486,8 @@ def _run(source: Source, template: Template, values: Values, room: _Room) -> byt
                 raise BadValue(f"the result has more than {most // 1024**2} MiB")
             pieces.append(piece)
         room.left -= size
-        return "".join(pieces).encode("utf-8")
+        end = source.content[len(source.content.rstrip(b"\n")) :].decode()
+        return _with_last_newlines("".join(pieces), end).encode("utf-8")
     except Exception as error:
         # Whatever an expression raised, its author must learn where.
         hint = _DEFINE if isinstance(error, UndefinedVariable) else ""

@@ -13,12 +13,16 @@ from notebooks_loader.validation import Finding, examine, examine_seats, flags
 from wodctl.commands import rehearse, writing
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
+from wodctl.commands.variables import variables
 from wodctl.errors import ContentProblem
 
 
 @click.group()
 def workshop() -> None:
     """See the workshops of this site, and check them."""
+
+
+workshop.add_command(variables)
 
 
 @workshop.command("list")
@@ -88,8 +92,8 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         seats = [
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
-        variables = partial(sources.of, name)
-        found[name] += examine(one, variables, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
+        values = partial(sources.of, name)
+        found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found
