@@ -154,12 +154,13 @@ class Builder:
     def _site_variables(self, rootfs: str) -> dict[str, str]:
         """The bake file's variables that do not change what is built, only where it comes from."""
         sources = self._rootfs.write_sources()
-        values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self._ca_bundle()), "APT_SOURCES": str(sources or "")}
+        values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self.ca_bundle()), "APT_SOURCES": str(sources or "")}
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             values[name] = os.environ.get(name) or os.environ.get(name.lower(), "")
         return values
 
-    def _ca_bundle(self) -> Path:
+    def ca_bundle(self) -> Path:
+        """The file with the certificate authorities that the site trusts."""
         wanted = self._settings.WODCABUNDLE or os.environ.get("SSL_CERT_FILE", "")
         candidates = [wanted] if wanted else CA_BUNDLES
         for candidate in candidates:
