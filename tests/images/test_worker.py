@@ -221,6 +221,7 @@ def test_the_record_names_the_phases_and_no_secret(worker: Worker) -> None:
     """Phases with seconds are in the record; the log has neither password, hash nor token."""
     ended = worker.done("CREATE", 6, 104)
     assert [phase["name"] for phase in ended.phases] == list(PHASES)
+    assert all(phase["seconds"] >= 0 for phase in ended.phases)
     log = subprocess.run(["docker", "logs", NAME], capture_output=True, text=True, check=True)
     assert f"action {ended.id}: CREATE of seat 6" in log.stdout
     assert not re.search("argon2|the-token|BEGIN", log.stdout + log.stderr)

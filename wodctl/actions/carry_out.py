@@ -1,6 +1,7 @@
 """Carrying out what the record orders, seat by seat, and writing down truthfully what became of it."""
 
 import logging
+from functools import partial
 from typing import Any
 
 from wodctl.actions.cleanup import cleanup, needs_reset, purge, reset
@@ -29,7 +30,8 @@ def carry_out(seat: int, site: Site) -> None:
     if step is None:
         return
     number = step.action
-    phases = Phases(lambda done: site.actions.note_phases(number, done) if step.first == step.last else None)
+    note = partial(site.actions.note_phases, number) if step.first == step.last else _note_nothing
+    phases = Phases(note)
     outcome: Outcome
     try:
         state, outcome = "done", _do(step, site, phases)
@@ -49,6 +51,7 @@ def carry_out(seat: int, site: Site) -> None:
         state, outcome = "failed", Outcome(what)
     if state == "failed":
         site.seats.set_failed(seat, str(outcome.reason))
+    note(phases.list)
     site.actions.end_step(number, seat, state, outcome if site.registration else _untold(outcome))
     what = f"{step.kind} of seat {seat} for customer {step.customer} with {step.workshop}"
     log.info("action %d: %s: %s", number, what, "; ".join(filter(None, (state, outcome.reason, str(phases)))))
@@ -99,6 +102,10 @@ def _do(step: Any, site: Site, phases: Phases) -> Outcome:
 
 def _check(order: Order, site: Site) -> None:
     check_order(order, seat_min=site.settings.WODUSERMIN, seat_max=site.settings.WODUSERMAX)
+
+
+def _note_nothing(_: Any) -> None:
+    """An action on several seats has their times as its phases, not those within each of them."""
 
 
 def _untold(outcome: Outcome) -> Outcome:
