@@ -22,12 +22,15 @@ from typing import NoReturn
 import psycopg
 import psycopg_pool
 
-from wodctl.actions.carry_out import carry_out
+from wodctl.actions.carry_out import carry_out, fan_out
+from wodctl.actions.leases import end_leases
 from wodctl.actions.site import Site
+from wodctl.actions.tell import tell
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
-from wodctl.adapters.queue import Queue, QueueLost
+from wodctl.adapters.queue import Duties, Queue, QueueLost
+from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import Unavailable
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
@@ -35,6 +38,8 @@ from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 SETTINGS = Path("/etc/wod/settings.json")
 HUB_TOKEN = Path("/run/secrets/hub-token")
 VAULT_PASSWORD = Path("/run/secrets/vault-password")
+API_PASSWORD = Path("/run/secrets/api-password")
+AUTHORITIES = Path("/etc/wod/ca.crt")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
@@ -105,6 +110,17 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         hub=Hub(HUB_TOKEN.read_text().strip()),
         homes=homes,
         workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
+        registration=_registration(settings) if settings.WODAPIDB else None,
+    )
+
+
+def _registration(settings: Settings) -> Registration:
+    return Registration(
+        f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api",
+        settings.WODAPIDBUSER,
+        API_PASSWORD.read_text().strip(),
+        settings.WODBEEXTFQDN,
+        trust(AUTHORITIES, any_certificate=settings.WODCURLOPT == "-k"),
     )
 
 
@@ -119,9 +135,18 @@ async def _work(settings: Settings) -> NoReturn:
     with psycopg_pool.ConnectionPool(
         WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True}
     ) as pool:
-        queue = Queue(WORKER_CONNECTION, partial(carry_out, site=_site(settings, pool)))
+        site = _site(settings, pool)
+        duties = Duties(
+            carry_out=partial(carry_out, site=site),
+            fan_out=partial(fan_out, site=site),
+            tell=partial(tell, site),
+            end_leases=partial(end_leases, site),
+        )
+        queue = Queue(WORKER_CONNECTION, duties)
         async with queue.opened():
             await queue.take_up_abandoned()
+            if site.registration:
+                await queue.tell()
             working = asyncio.create_task(queue.work(CONCURRENCY, POLL))
             watching = asyncio.create_task(_watch(guard, queue))
             stopping = asyncio.create_task(asked_to_stop.wait())

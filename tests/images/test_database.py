@@ -6,16 +6,19 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, docker
+from wodctl.actions.site import Outcome
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.state import FOLDERS, StateDirectory
 from wodctl.errors import Unavailable
+from wodctl.model.registration import active, capacity, fresh_password
 
 DB, HUB, MAIL, WORKER = 1800, 1801, 1802, 1804
 ROLES = {HUB: "hub", MAIL: "mail", WORKER: "wod"}
@@ -63,9 +66,9 @@ class Backstage:
         self.sql("DROP SCHEMA IF EXISTS wod CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
-def backstage(name: str, state: Path) -> Iterator[Backstage]:
-    """A database that runs under that name, in a fresh state directory; gone afterwards."""
-    settings, _ = load(ROOT, state, {"WODUSERMAX": "60"}, {})
+def backstage(name: str, state: Path, **chosen: str) -> Iterator[Backstage]:
+    """A database that runs under that name, in a fresh state directory with those settings; gone afterwards."""
+    settings, _ = load(ROOT, state, {"WODUSERMAX": "60"} | chosen, {})
     builder = Builder(ROOT, state, settings)
     images = {image: builder.tag(image) for image in ("base", "db", "worker")}
     builder.build([image for image in images if image in builder.missing()])
@@ -120,7 +123,7 @@ def test_three_workers_that_start_at_once_prepare_the_database_once(bare: Backst
     started = [subprocess.Popen(bare.migration(f"{bare.name}-{n}")) for n in range(3)]
     assert [one.wait(120) for one in started] == [0, 0, 0]
     bare.migrate()
-    assert bare.sql("SELECT version_num FROM alembic_version") == ["0001"]
+    assert bare.sql("SELECT version_num FROM alembic_version") == ["0002"]
 
 
 @pytest.mark.parametrize("seconds", [0.9, 1.1, 1.3, 1.5])
@@ -208,7 +211,8 @@ def test_only_what_has_failed_is_tried_again(database: Backstage) -> None:
     operator = connect_as_operator(database.state)
     number = operator.submit_action("CREATE", 3, 3, 17, "WKSHP-X", "cli")
     assert not operator.retry_action(number)
-    operator.end_action(number, "failed", "It rained.", [])
+    operator.end_step(number, 3, "failed", Outcome("It rained."))
+    assert operator.action(number).state == "failed"
     assert operator.retry_action(number)
     assert operator.action(number).state == "queued"
     assert database.sql("SELECT count(*) FROM procrastinate_jobs") == ["2"]
@@ -227,7 +231,7 @@ def test_a_reason_may_quote_anything(database: Backstage) -> None:
     """Names of files that are no text, as errors quote them, do not keep the record from being written."""
     operator = connect_as_operator(database.state)
     number = operator.submit_action("CREATE", 3, 3, 17, "WKSHP-X", "cli")
-    operator.end_action(number, "failed", "Cannot remove 'a\udcff\0b'.", [])
+    operator.end_step(number, 3, "failed", Outcome("Cannot remove 'a\udcff\0b'."))
     assert operator.action(number).reason == "Cannot remove 'a\\udcff\\0b'."
 
 
@@ -243,3 +247,219 @@ def test_a_database_that_is_away_says_so(bare: Backstage, tmp_path: Path) -> Non
     with pytest.raises(Unavailable, match="The database does not answer") as away:
         connect_as_operator(tmp_path).seats()
     assert "wodctl status" in away.value.hint
+
+
+def queue_id(seconds_ago: float) -> str:
+    """The long queue id of a mail that Postfix took so long ago (postconf(5), enable_long_queue_ids)."""
+    digits = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
+
+    def written(number: int, places: int) -> str:
+        text = ""
+        for _ in range(places):
+            number, digit = divmod(number, 52)
+            text = digits[digit] + text
+        return text
+
+    when = time.time() - seconds_ago
+    return f"{written(int(when), 6)}{written(int(when % 1 * 1e6), 4)}z8F"
+
+
+def order(database: Backstage, mail: str, words: str) -> int:
+    return int(database.sql(ACCEPT.format(mail, words), uid=MAIL)[0])
+
+
+def test_a_mail_arrived_when_postfix_took_it(database: Backstage) -> None:
+    """However long it waited in the queue; a queue id that tells no time, or a silly one, is of now."""
+    for mail, ago in (
+        (queue_id(3600), 3600),
+        ("q1", 0),
+        ("3F8A91", 0),
+        (queue_id(-900), 0),
+        ("0000000001z1", 0),
+    ):
+        number = order(database, mail, A_CREATE)
+        arrived = connect_as_operator(database.state).action(number).arrived
+        assert abs(time.time() - arrived.timestamp() - ago) < 5, mail
+
+
+def test_a_seat_carries_out_first_what_arrived_first(database: Backstage) -> None:
+    """Three deliveries run at once, and retries come in any order: the order of insertion is no matter."""
+    operator = connect_as_operator(database.state)
+    last = order(database, queue_id(10), "'CREATE', 3, 3, 18, 'WKSHP-X', NULL, 'raw'")
+    first = order(database, queue_id(30), A_CREATE)
+    second = order(database, queue_id(20), "'CLEANUP', 3, 3, 17, 'WKSHP-X', NULL, 'raw'")
+    found = []
+    while step := operator.begin_step(3):
+        assert (step.overtaken_by, step.attempts) == (None, 1)
+        found.append(step.action)
+        operator.end_step(step.action, 3, "done", Outcome())
+    assert found == [first, second, last]
+
+
+@pytest.mark.parametrize(
+    ("carried_out", "late", "overtaken"),
+    [
+        (("CREATE", 18), ("CLEANUP", 17), True),
+        (("CREATE", 18), ("PURGE", 17), True),
+        (("CREATE", 18), ("CREATE", 17), True),
+        (("CREATE", 17), ("RESET", 17), True),
+        (("CREATE", 17), ("CLEANUP", 0), True),
+        (("CLEANUP", 17), ("CREATE", 17), True),
+        (("PURGE", 17), ("CREATE", 18), False),
+        (("PURGE", 17), ("CLEANUP", 17), False),
+    ],
+)
+def test_an_order_that_comes_too_late_is_overtaken(
+    database: Backstage, carried_out: tuple[str, int], late: tuple[str, int], overtaken: bool
+) -> None:
+    """By a later CREATE; and a CREATE also by the end of the same customer's lease."""
+    operator = connect_as_operator(database.state)
+    numbers = []
+    for (action, customer), ago in ((carried_out, 10), (late, 20)):
+        workshop = "NULL" if action == "PURGE" else "'WKSHP-X'"
+        numbers.append(
+            order(database, queue_id(ago), f"'{action}', 3, 3, {customer}, {workshop}, NULL, 'raw'")
+        )
+        step = operator.begin_step(3)
+        assert step
+        assert step.action == numbers[-1]
+        operator.end_step(step.action, 3, "done", Outcome())
+    assert step.overtaken_by == (numbers[0] if overtaken else None)
+
+
+def test_what_touched_nothing_overtakes_nothing(database: Backstage) -> None:
+    """A late order that was left alone is no reason to leave another one alone."""
+    operator = connect_as_operator(database.state)
+    order(database, queue_id(10), "'CLEANUP', 3, 3, 17, 'WKSHP-X', NULL, 'raw'")
+    operator.end_step(operator.begin_step(3).action, 3, "done", Outcome("Not his.", touched=False))
+    order(database, queue_id(20), A_CREATE)
+    assert operator.begin_step(3).overtaken_by is None
+
+
+def test_a_range_is_one_action_that_ends_with_its_last_seat(database: Backstage) -> None:
+    """A step and a job for each seat; one that failed makes the action failed, with its seat in the reason."""
+    operator = connect_as_operator(database.state)
+    number = order(database, "q1", "'RESET', 3, 5, 33, 'WKSHP-X', NULL, 'raw'")
+    assert operator.begin_step(3) is None
+    for _ in range(2):
+        action = operator.begin_range(number)
+        if action:
+            operator.fan_out(number, 3, [capacity("WKSHP-X", 3)])
+    assert operator.capacity("WKSHP-X") == 3
+    assert database.sql("SELECT lock FROM procrastinate_jobs WHERE task_name = 'wod.carry_out' ORDER BY lock") == [
+        "seat-3", "seat-4", "seat-5",
+    ]  # fmt: skip
+    for seat, state in ((5, "done"), (3, "failed"), (4, "done")):
+        assert operator.action(number).state == "running"
+        assert operator.begin_step(seat).action == number
+        operator.end_step(number, seat, state, Outcome("It rained." if state == "failed" else None))
+    ended = operator.action(number)
+    assert (ended.state, ended.reason) == ("failed", "Seat 3: It rained.")
+    assert [phase["name"] for phase in ended.phases] == ["seat 5", "seat 3", "seat 4"]
+    assert ended.owed == ["workshop WKSHP-X capacity"]
+    assert operator.retry_action(number)
+    assert [operator.begin_step(seat) is not None for seat in (3, 4, 5)] == [True, False, False]
+    operator.end_step(number, 3, "done", Outcome())
+    assert operator.action(number).state == "done"
+
+
+def test_a_step_that_was_begun_is_begun_again(database: Backstage) -> None:
+    """Its worker died: the next one has it, and knows how often it was begun."""
+    operator = connect_as_operator(database.state)
+    order(database, "q1", A_CREATE)
+    assert [operator.begin_step(3).attempts for _ in range(3)] == [1, 2, 3]
+
+
+def test_what_is_owed_is_kept_in_order_and_once(database: Backstage) -> None:
+    """A step that ends twice owes once; no password is stored; a refused update is shown, not tried again."""
+    operator = connect_as_operator(database.state)
+    number = order(database, "q1", A_CREATE)
+    updates = (fresh_password(3, 100), active(17, now=True))
+    for _ in range(2):
+        operator.end_step(number, 3, "done", Outcome(updates=updates))
+    assert database.sql("SELECT kind, key, body FROM wod.owed ORDER BY id") == [
+        'student|103|{"password": null}', 'customer|17|{"active": "true"}',
+    ]  # fmt: skip
+    assert len(database.sql("SELECT id FROM procrastinate_jobs WHERE task_name = 'wod.tell'")) == 1
+    first = operator.next_owed()
+    assert (first.kind, first.seat, first.customer) == ("student", 3, 17)
+    operator.note_owed(first.id, "It is away.", refused=False)
+    assert operator.next_owed().id == first.id
+    operator.note_owed(first.id, "It was answered with status 400.", refused=True)
+    operator.settle_owed(operator.next_owed().id)
+    assert operator.next_owed() is None
+    assert operator.action(number).owed == ["student 103 password (refused) It was answered with status 400."]
+
+
+def seat_is(database: Backstage, changed: str, **values: object) -> None:
+    columns = {"number": 3, "customer": 17, "workshop": "WKSHP-X", **values}
+    names = ", ".join(columns)
+    texts = ", ".join("NULL" if value is None else f"'{value}'" for value in columns.values())
+    database.sql(f"INSERT INTO wod.seat ({names}, changed) VALUES ({texts}, now() - interval '{changed}')")  # noqa: S608
+
+
+PAST, FUTURE = "2020-01-01", "2099-01-01"
+
+
+@pytest.mark.parametrize(
+    ("changed", "seat", "ordered"),
+    [
+        ("1 hour", {"state": "ready", "lease_until": PAST}, "CLEANUP|17|WKSHP-X"),
+        ("0", {"state": "ready", "lease_until": PAST, "customer": 0}, "CLEANUP|0|WKSHP-X"),
+        ("1 hour", {"state": "ready", "lease_until": FUTURE}, None),
+        ("11 minutes", {"state": "preparing"}, "CLEANUP|17|WKSHP-X"),
+        ("9 minutes", {"state": "preparing"}, None),
+        ("11 minutes", {"state": "failed", "lease_until": PAST}, "CLEANUP|17|WKSHP-X"),
+        ("11 minutes", {"state": "failed", "workshop": None, "customer": None}, "PURGE|0|"),
+        ("11 minutes", {"state": "cleaning", "lease_until": FUTURE}, "RESET|17|WKSHP-X"),
+        ("9 minutes", {"state": "cleaning", "lease_until": PAST}, None),
+        ("1 day", {"state": "free", "workshop": None, "customer": None}, None),
+    ],
+)
+def test_what_no_mail_ends_is_ended_by_us(
+    database: Backstage, changed: str, seat: dict[str, object], ordered: str | None
+) -> None:
+    """A lease that is over, at once; a seat that is stuck, or waits for its RESET in vain, after ten minutes."""
+    seat_is(database, changed, **seat)
+    operator = connect_as_operator(database.state)
+    for _ in range(3):
+        operator.end_leases(10)
+    found = database.sql(
+        "SELECT action, customer, workshop FROM wod.action WHERE source = 'lease' AND seat = 3"
+    )
+    assert found == ([ordered] if ordered else [])
+
+
+def test_a_lease_whose_end_was_ordered_is_left_to_that_order(database: Backstage) -> None:
+    """The CLEANUP mail that waits for its turn is enough; a CREATE that waits is not."""
+    operator = connect_as_operator(database.state)
+    seat_is(database, "1 hour", state="ready", lease_until=PAST)
+    order(database, "q1", "'CLEANUP', 3, 3, 17, 'WKSHP-X', NULL, 'raw'")
+    assert operator.end_leases(10) == []
+    operator.end_step(operator.begin_step(3).action, 3, "failed", Outcome("The hub is broken."))
+    order(database, "q2", A_CREATE)
+    assert len(operator.end_leases(10)) == 1
+
+
+def test_a_lease_is_extended_only_where_there_is_one(database: Backstage) -> None:
+    """From its end or, where that has passed, from now."""
+    operator = connect_as_operator(database.state)
+    seat_is(database, "0", state="ready", lease_until=FUTURE)
+    half_an_hour = timedelta(minutes=30)
+    until = operator.extend_lease(3, half_an_hour)
+    assert (until.year, until.minute) == (2099, 30)
+    database.sql("UPDATE wod.seat SET lease_until = '2020-01-01'")
+    assert abs(operator.extend_lease(3, half_an_hour).timestamp() - time.time() - 1800) < 5
+    database.sql("UPDATE wod.seat SET state = 'cleaning'")
+    assert operator.extend_lease(3, half_an_hour) is None
+    assert operator.extend_lease(4, half_an_hour) is None
+
+
+def test_a_password_is_changed_only_for_the_one_whose_seat_it_is(database: Backstage) -> None:
+    """What was owed to a former customer opens nothing of the present one's."""
+    operator = connect_as_operator(database.state)
+    seat_is(database, "0", state="ready", password_hash="old")  # noqa: S106
+    operator.set_password_of(3, 16, "new")
+    assert database.sql("SELECT password_hash FROM wod.seat") == ["old"]
+    operator.set_password_of(3, 17, "new")
+    assert database.sql("SELECT password_hash FROM wod.seat") == ["new"]

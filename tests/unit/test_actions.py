@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wodctl.actions.carry_out import ATTEMPTS, carry_out
+from wodctl.actions.carry_out import ATTEMPTS, carry_out, fan_out
 from wodctl.actions.site import Site
 from wodctl.errors import ActionFailed, ContentProblem, Unavailable
 from wodctl.model import seat as seats_module
@@ -27,6 +27,7 @@ class Register:
     action: Any = None
     states: list[str] = field(default_factory=list)
     hashed: str | None = None
+    updates: Any = ()
 
     def seat(self, number: int) -> Seat | None:
         assert number == 3
@@ -53,20 +54,34 @@ class Register:
     def set_free(self, number: int) -> None:
         self._becomes(state="free", customer=None, workshop=None, mode=None, lease_until=None)
 
-    def begin_action(self, number: int) -> Any:
+    def begin_step(self, seat: int) -> Any:
         if self.action.state not in ("queued", "running"):
             return None
         self.action.state = "running"
+        self.action.attempts += 1
         return self.action
+
+    begin_range = begin_step
 
     def note_phases(self, number: int, phases: Any) -> None:
         self.action.phases = [phase["name"] for phase in phases]
 
-    def put_back_action(self, number: int, reason: str) -> None:
+    def note_completion(self, number: int, percentage: int) -> None:
+        self.action.completion = percentage
+
+    def put_back_step(self, number: int, seat: int, reason: str) -> None:
         self.action.state, self.action.reason = "queued", reason
 
-    def end_action(self, number: int, state: str, reason: str | None, phases: Any) -> None:
-        self.action.state, self.action.reason, self.action.durations = state, reason, phases
+    def end_step(self, number: int, seat: int, state: str, outcome: Any) -> None:
+        self.action.state, self.action.reason, self.action.touched = state, outcome.reason, outcome.touched
+        self.updates = [(update.kind, update.key, update.body) for update in outcome.updates]
+
+    def end_range(self, number: int, state: str, reason: str) -> None:
+        self.action.state, self.action.reason = state, reason
+
+    def fan_out(self, number: int, places: int, updates: Any) -> None:
+        self.action.places = places
+        self.updates = [(update.kind, update.key, update.body) for update in updates]
 
 
 @dataclass
@@ -102,16 +117,35 @@ class Homes(World):
     def ensure_absent(self, user: str) -> None:
         self._do(f"no home of {user}")
 
+    def completion(self, user: str, folder: str) -> int:
+        self._do(f"completion of {folder} of {user}")
+        return 42
+
 
 class Workshops(World):
     def workshop(self, name: str) -> Any:
-        if name.partition("-")[2] != "Welcome101":
+        if name.partition("-")[2] not in ("Welcome101", "Lab"):
             raise ContentProblem(f"No workshop called {name}.")
-        return SimpleNamespace(duration_hours=2.5)
+        return SimpleNamespace(duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab"))
 
     def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
         self._do(f"{mode} for seat {seat}")
         return ["A notebook is not JSON."] if mode == "CHLG" else []
+
+
+class Portal:
+    """A registration database that says `reset` of the workshops as told, or is away."""
+
+    def __init__(self, resets: dict[str, bool] | None) -> None:
+        self.resets = resets
+
+    def workshop(self, name: str) -> Any:
+        if self.resets is None:
+            raise Unavailable("The registration database does not answer.")
+        return {"reset": self.resets[name]} if name in self.resets else None
+
+    def deliver(self, update: Any) -> None:
+        raise AssertionError("nobody waits for the registration database")
 
 
 @dataclass
@@ -122,6 +156,7 @@ class Stand:
     done: list[str] = field(default_factory=list)
     trouble_at: str = ""
     trouble: BaseException = field(default_factory=lambda: ActionFailed("The engine is out of addresses."))
+    portal: Portal | None = None
 
     def order(
         self,
@@ -132,19 +167,36 @@ class Stand:
         seat: int = 3,
         last: int | None = None,
         attempt: int = 0,
+        **known: Any,
     ) -> Any:
         """Carry out an action as it stands in the record; returns the record afterwards."""
         self.register.action = SimpleNamespace(
-            action=action, seat=seat, last_seat=last or seat, customer=customer, workshop=workshop,
-            state="queued", reason=None, phases=[], durations=[],
+            action=1, kind=action, seat=seat, first=seat, last=last or seat, last_seat=last or seat,
+            customer=customer, workshop=workshop, state="queued", reason=None, phases=[], attempts=attempt,
+            completion=None, overtaken_by=None, ended_before=False,
         )  # fmt: skip
-        return self.again(attempt)
+        vars(self.register.action).update(known)
+        return self.again()
 
-    def again(self, attempt: int = 0) -> Any:
-        parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
-        settings = SimpleNamespace(UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=20)
-        carry_out(1, Site(settings, self.register, self.register, *parts), attempt=attempt)
+    def again(self) -> Any:
+        carry_out(self.register.action.seat, self.site())
         return self.register.action
+
+    def order_range(
+        self, customer: int = 33, *, workshop: str = "WKSHP-Lab", first: int = 1, last: int = 20
+    ) -> Any:
+        """Make an order on several seats into steps, if it can be carried out."""
+        self.register.action = SimpleNamespace(
+            action="RESET", seat=first, last_seat=last, customer=customer, workshop=workshop, state="queued",
+            reason=None, attempts=0, places=None,
+        )  # fmt: skip
+        fan_out(1, self.site())
+        return self.register.action
+
+    def site(self) -> Site:
+        parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
+        settings = SimpleNamespace(UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=20, WODBASESTDID=100)
+        return Site(settings, self.register, self.register, *parts, self.portal)
 
 
 @pytest.fixture
@@ -203,12 +255,8 @@ def test_a_password_is_letters_and_digits_that_nobody_mistakes() -> None:
 
 
 def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
-    """The record names the phases in order, with seconds."""
-    action = stand.order("CREATE")
-    assert [phase["name"] for phase in action.durations] == [
-        "claim", "close", "password", "home", "server", "answer"
-    ]  # fmt: skip
-    assert all(phase["seconds"] >= 0 for phase in action.durations)
+    """The record names the phases in order."""
+    assert stand.order("CREATE").phases == ["claim", "close", "password", "home", "server", "answer"]
 
 
 def test_a_challenge_is_delivered_as_one(stand: Stand) -> None:
@@ -285,7 +333,7 @@ def test_what_is_away_is_tried_again(stand: Stand) -> None:
     assert action.state == "queued"
     assert action.reason == "The hub does not answer. To be tried again."
     stand.trouble_at = ""
-    assert stand.again(attempt=1).state == "done"
+    assert stand.again().state == "done"
 
 
 def test_what_stays_away_fails_at_last(stand: Stand) -> None:
@@ -317,8 +365,9 @@ def test_the_unforeseen_is_told_as_well(stand: Stand) -> None:
         ({"seat": 21}, "not on this backend"),
         ({"workshop": "WKSHP-Nothing"}, "No workshop called WKSHP-Nothing"),
         ({"workshop": "../../etc"}, "no name of a workshop"),
-        ({"action": "RESET", "last": 9}, "does not carry out RESET yet"),
-        ({"action": "PURGE", "workshop": None}, "does not carry out PURGE yet"),
+        ({"action": "PURGE", "workshop": None, "seat": 21}, "not on this backend"),
+        ({"action": "CLEANUP", "seat": 21}, "not on this backend"),
+        ({"action": "RESET", "workshop": "WKSHP-Lab", "seat": 21}, "not on this backend"),
     ],
 )
 def test_an_order_that_cannot_be_carried_out_is_rejected(
@@ -336,9 +385,12 @@ def test_cleanup_frees_the_seat(stand: Stand) -> None:
     with leased_to(stand, 17):
         action = stand.order("CLEANUP", 17)
     assert action.state == "done"
-    assert stand.done == ["hub forgets student3", "no home of student3"]
+    assert stand.done == [
+        "hub forgets student3", "completion of WKSHP-Welcome101 of student3", "no home of student3",
+    ]  # fmt: skip
     assert stand.register.states == ["cleaning", "free"]
     assert stand.register.seat_3 == FREE
+    assert action.completion == 42
 
 
 def test_cleanup_of_a_free_seat_is_done(stand: Stand) -> None:
@@ -375,3 +427,184 @@ def test_an_action_that_has_ended_is_not_carried_out_again(stand: Stand) -> None
     before = list(stand.done)
     stand.again()
     assert stand.done == before
+
+
+PASSWORD = ("student", "103", {"password": None})
+RELEASED = ("student", "103", {"assigned": "false"})
+CLEANED = ("customer", "17", {"cleaned": "true"})
+COMPLETED = ("customer", "17", {"completionPercentage": "42"})
+
+
+@pytest.mark.parametrize("action", ["CLEANUP", "RESET", "PURGE", "CREATE"])
+def test_an_overtaken_order_touches_nothing(stand: Stand, action: str) -> None:
+    """Whatever was ordered before the present lease, but comes after it, leaves that lease in peace."""
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        workshop = None if action == "PURGE" else "WKSHP-Lab"
+        ended = stand.order(action, 17, workshop=workshop, overtaken_by=9)
+    assert ended.state == "done"
+    assert "Action 9 was ordered later" in ended.reason
+    assert stand.done == stand.register.states == []
+
+
+def test_a_killed_create_of_a_ready_seat_is_told_after_all(stand: Stand) -> None:
+    """The worker died between the seat's readiness and the record: the next one owes what it would have."""
+    stand.portal = Portal({})
+    with leased_to(stand, 17):
+        assert stand.order("CREATE", 17, attempt=1).state == "done"
+    assert stand.register.updates == [PASSWORD, ("customer", "17", {"active": "true"})]
+
+
+def test_a_repeated_create_changes_no_password(stand: Stand) -> None:
+    """The participant may have his credentials already: nothing is told again."""
+    stand.portal = Portal({})
+    with leased_to(stand, 17):
+        stand.order("CREATE", 17)
+    assert stand.register.updates == []
+
+
+def test_cleanup_keeps_a_seat_that_needs_a_reset(stand: Stand) -> None:
+    """Nobody can log in and no server runs, but the home stays, and the seat is not free."""
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        action = stand.order("CLEANUP", 17, workshop="WKSHP-Lab")
+    assert (action.state, action.reason) == ("done", "The seat waits for its RESET.")
+    assert stand.done == ["hub forgets student3", "completion of WKSHP-Lab of student3"]
+    assert stand.register.seat_3.state == "cleaning"
+    assert stand.register.seat_3.customer == 17
+
+
+def test_reset_frees_the_seat_that_its_cleanup_kept(stand: Stand) -> None:
+    """The completion that the CLEANUP told is not told again."""
+    stand.portal = Portal({"WKSHP-Lab": True})
+    with leased_to(stand, 17, workshop="WKSHP-Lab", state="cleaning"):
+        assert stand.order("RESET", 17, workshop="WKSHP-Lab", ended_before=True).state == "done"
+    assert stand.done == ["hub forgets student3", "no home of student3"]
+    assert stand.register.seat_3 == FREE
+    assert stand.register.updates == [PASSWORD, RELEASED]
+
+
+@pytest.mark.parametrize(("action", "workshop"), [("RESET", "WKSHP-Lab"), ("PURGE", None)])
+def test_without_a_cleanup_they_do_its_work(stand: Stand, action: str, workshop: str | None) -> None:
+    """RESET and PURGE whose CLEANUP never came count what was done, and tell that the participant is gone."""
+    stand.portal = Portal({"WKSHP-Lab": True})
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        ended = stand.order(action, 17, workshop=workshop)
+    assert ended.completion == 42
+    assert stand.register.seat_3 == FREE
+    assert stand.register.updates[0] == COMPLETED
+    assert stand.register.updates[-1] == CLEANED
+
+
+@pytest.mark.parametrize(("action", "workshop"), [("RESET", "WKSHP-Lab"), ("PURGE", None)])
+def test_a_late_reset_or_purge_leaves_the_next_customer_in_peace(
+    stand: Stand, action: str, workshop: str | None
+) -> None:
+    """They are about another lease: nothing is touched."""
+    with leased_to(stand, 18, workshop="WKSHP-Lab"):
+        assert "customer 18's now" in stand.order(action, 17, workshop=workshop).reason
+    assert stand.done == stand.register.states == []
+
+
+def test_reset_does_nothing_to_a_workshop_without_the_flag(stand: Stand) -> None:
+    """Not even where its CLEANUP never came: that is the CLEANUP's business."""
+    with leased_to(stand, 17):
+        assert "not flagged `reset`" in stand.order("RESET", 17).reason
+        assert "not flagged `reset`" in stand.order_range(17, workshop="WKSHP-Welcome101").reason
+    assert stand.done == stand.register.states == []
+
+
+@pytest.mark.parametrize(("portal", "kept"), [({"WKSHP-Lab": False}, False), (None, True), ({}, True)])
+def test_the_portal_says_what_needs_a_reset_else_the_workshop(
+    stand: Stand, portal: dict[str, bool] | None, kept: bool
+) -> None:
+    """While the registration database is away, or has no such workshop, wod.yml holds."""
+    stand.portal = Portal(portal)
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        stand.order("CLEANUP", 17, workshop="WKSHP-Lab")
+    assert (stand.register.seat_3.state == "cleaning") is kept
+
+
+def test_a_range_of_seats_restores_the_capacity(stand: Stand) -> None:
+    """As many places as seats; the registration database is told once."""
+    stand.portal = Portal({})
+    assert stand.order_range().places == 20
+    assert stand.register.updates == [("workshop", "WKSHP-Lab", {"capacity": "20"})]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 21), (5, 2)])
+def test_a_range_with_seats_that_are_not_ours_is_rejected_as_a_whole(
+    stand: Stand, first: int, last: int
+) -> None:
+    """Both ends are checked before any seat is touched."""
+    action = stand.order_range(first=first, last=last)
+    assert action.state == "rejected"
+    assert action.places is None
+
+
+@pytest.mark.parametrize(
+    ("state", "customer", "touched"),
+    [
+        ("cleaning", 18, True),
+        ("failed", 18, True),
+        ("ready", 18, False),
+        ("preparing", 18, False),
+        ("ready", 33, True),
+    ],
+)
+def test_a_reset_of_a_range_disturbs_nobody_at_work(
+    stand: Stand, state: str, customer: int, touched: bool
+) -> None:
+    """Seats that wait for it are reset whoever had them; one that is lent to another is not."""
+    with leased_to(stand, customer, state=state, workshop="WKSHP-Lab"):
+        action = stand.order("RESET", 33, workshop="WKSHP-Lab", seat=3, last=20)
+    assert (stand.register.seat_3 == FREE) is touched
+    assert action.touched is touched
+
+
+def test_what_the_portal_is_told_of_a_lease(stand: Stand) -> None:
+    """Password and `active` once the seat answers; at the end completion, release, `cleaned`, in this order."""
+    stand.portal = Portal({})
+    stand.order("CREATE")
+    assert stand.register.updates == [PASSWORD, ("customer", "17", {"active": "true"})]
+    stand.order("CLEANUP")
+    assert stand.register.updates == [PASSWORD, COMPLETED, RELEASED, CLEANED]
+    stand.order("PURGE", workshop=None, ended_before=True)
+    assert stand.register.updates == [CLEANED]
+
+
+def test_what_the_portal_is_told_of_a_seat_that_is_kept(stand: Stand) -> None:
+    """It stays assigned until its RESET, while the customer is not active any more."""
+    stand.portal = Portal({"WKSHP-Lab": True})
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        stand.order("CLEANUP", workshop="WKSHP-Lab")
+    assert stand.register.updates == [
+        PASSWORD, COMPLETED, ("student", "103", {"assigned": "true"}),
+        ("customer", "17", {"active": "false"}), CLEANED,
+    ]  # fmt: skip
+
+
+def test_a_purge_frees_the_row_with_one_update(stand: Stand) -> None:
+    """Release and password go together, as valid JSON."""
+    stand.portal = Portal({})
+    stand.order("PURGE", 0, workshop=None)
+    assert stand.register.updates == [("student", "103", {"assigned": "false", "password": None})]
+
+
+def test_nothing_is_told_of_a_seat_that_is_anothers(stand: Stand) -> None:
+    """The customer who left is told to be cleaned; the row of the seat is its present holder's."""
+    stand.portal = Portal({})
+    with leased_to(stand, 18):
+        stand.order("CLEANUP", 17)
+    assert stand.register.updates == [CLEANED]
+
+
+def test_a_failed_create_tells_nothing(stand: Stand) -> None:
+    """No password that does not work, nobody active without a seat."""
+    stand.portal, stand.trouble_at = Portal({}), "answer of student3"
+    stand.order("CREATE")
+    assert stand.register.updates == []
+
+
+def test_without_a_portal_nothing_is_owed(stand: Stand) -> None:
+    """A site for itself collects no debts."""
+    stand.order("CREATE")
+    assert stand.register.updates == []

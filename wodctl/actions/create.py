@@ -2,27 +2,35 @@
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from wodctl.actions.cleanup import take_back
 from wodctl.actions.phases import Phases
-from wodctl.actions.site import Site, Workshop
+from wodctl.actions.site import Outcome, Site, Workshop
 from wodctl.errors import ContentProblem
+from wodctl.model import registration
 from wodctl.model.order import Order, Rejected
-from wodctl.model.seat import Seat, new_password, password_hash, user_name
+from wodctl.model.registration import Update
+from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_name
 
 
-def create(order: Order, site: Site, phase: Phases) -> str | None:
+def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     """Give the participant a fresh seat: new password, new home, his workshop in it, a server that answers.
 
     A seat that is his already, ready with that workshop, keeps what he has done: mails come twice. Whatever
-    else the seat was before is taken back first. Only at the very end can anybody log in. Returns what there
-    is to say beside "done". Raises Rejected for an unknown workshop, ContentProblem for one that cannot be
+    else the seat was before is taken back first. Only at the very end can anybody log in, and only then is the
+    registration database told. Raises Rejected for an unknown workshop, ContentProblem for one that cannot be
     delivered, ActionFailed or Unavailable.
     """
     number, user = order.first, user_name(order.first)
     seat = site.seats.seat(number) or Seat(number, "free")
     if seat.is_ready_for(order.customer, order.workshop, _now()):
-        return f"Seat {number} was ready for customer {order.customer} already; nothing was touched."
+        if step.attempts > 1:  # it was this very action, and the worker died before it could say so
+            return Outcome(updates=_updates(order, site))
+        return Outcome(
+            f"Seat {number} was ready for customer {order.customer} already; nothing was touched.",
+            touched=False,
+        )
     workshop = _workshop(order, site)
     uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
 
@@ -44,7 +52,15 @@ def create(order: Order, site: Site, phase: Phases) -> str | None:
     with phase("answer"):
         site.hub.wait_for_answer(user)
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
-    return " ".join(warnings) or None
+    return Outcome(" ".join(warnings) or None, updates=_updates(order, site))
+
+
+def _updates(order: Order, site: Site) -> tuple[Update, ...]:
+    """The password first: once the participant is active, the portal sends him what it has."""
+    password = registration.fresh_password(order.first, site.settings.WODBASESTDID)
+    if order.customer == BY_HAND:
+        return (password,)
+    return (password, registration.active(order.customer, now=True))
 
 
 def _workshop(order: Order, site: Site) -> Workshop:

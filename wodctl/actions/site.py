@@ -1,13 +1,27 @@
 """What actions work with: the parts of a site, as they need them; a test has stand-ins that fit as well."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from wodctl.model.registration import Owed, Update
 from wodctl.model.seat import Seat
 from wodctl.model.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an action on a seat, beside "done".
+
+    `reason` is what there is to say; `touched` is False where the seat was none of its business; `updates` is
+    what the registration database must be told.
+    """
+
+    reason: str | None = None
+    touched: bool = True
+    updates: tuple[Update, ...] = ()
 
 
 class Seats(Protocol):
@@ -19,6 +33,7 @@ class Seats(Protocol):
     def set_cleaning(self, number: int) -> None: ...
     def set_failed(self, number: int, reason: str) -> None: ...
     def set_free(self, number: int) -> None: ...
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> None: ...
 
 
 class Hub(Protocol):
@@ -34,36 +49,54 @@ class Homes(Protocol):
 
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None: ...
     def ensure_absent(self, user: str) -> None: ...
+    def completion(self, user: str, folder: str) -> int: ...
 
 
 class Workshop(Protocol):
     """A workshop as the catalogue knows it."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def duration_hours(self) -> float: ...
+    @property
+    def metadata(self) -> Any: ...
 
 
 class Workshops(Protocol):
-    """The workshops of the site, and what makes one a participant's own."""
+    """The site's workshops."""
 
-    def workshop(self, name: str) -> Workshop: ...
+    def workshop(self, name: str) -> Any: ...
     def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> Sequence[str]: ...
 
 
-class Actions(Protocol):
-    """The record of actions."""
+class Registration(Protocol):
+    """The registration database of a portal."""
 
-    def begin_action(self, number: int) -> Any: ...
+    def workshop(self, name: str) -> Mapping[str, Any] | None: ...
+    def deliver(self, update: Update) -> None: ...
+
+
+class Actions(Protocol):
+    """The record of actions, of their steps on seats, and of what the registration database is owed."""
+
+    def begin_step(self, seat: int) -> Any: ...
     def note_phases(self, number: int, phases: Sequence[dict[str, Any]]) -> None: ...
-    def put_back_action(self, number: int, reason: str) -> None: ...
-    def end_action(
-        self, number: int, state: str, reason: str | None, phases: Sequence[dict[str, Any]]
-    ) -> None: ...
+    def note_completion(self, number: int, percentage: int) -> None: ...
+    def put_back_step(self, number: int, seat: int, reason: str) -> None: ...
+    def end_step(self, number: int, seat: int, state: str, outcome: Any) -> None: ...
+    def begin_range(self, number: int) -> Any: ...
+    def fan_out(self, number: int, places: int, updates: Sequence[Update]) -> None: ...
+    def end_range(self, number: int, state: str, reason: str) -> None: ...
+    def end_leases(self, patience_minutes: int) -> list[int]: ...
+    def next_owed(self) -> Owed | None: ...
+    def note_owed(self, number: int, problem: str, *, refused: bool) -> None: ...
+    def settle_owed(self, number: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site's parts."""
+    """A site's parts; `registration` is None for a site without a registration database."""
 
     settings: Settings
     seats: Seats
@@ -71,3 +104,4 @@ class Site:
     hub: Hub
     homes: Homes
     workshops: Workshops
+    registration: Registration | None = None

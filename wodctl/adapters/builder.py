@@ -156,13 +156,14 @@ class Builder:
     def _site_variables(self, rootfs: str) -> dict[str, str]:
         """The bake file's variables that come from the site."""
         sources = self._rootfs.write_sources()
-        values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self._ca_bundle()), "APT_SOURCES": str(sources or "")}
+        values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self.ca_bundle()), "APT_SOURCES": str(sources or "")}
         values["POWERSHELL_SHA256"] = self._settings.WODPOWERSHELLSHA256
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             values[name] = os.environ.get(name) or os.environ.get(name.lower(), "")
         return values
 
-    def _ca_bundle(self) -> Path:
+    def ca_bundle(self) -> Path:
+        """The file with the certificate authorities that the site trusts."""
         wanted = self._settings.WODCABUNDLE or os.environ.get("SSL_CERT_FILE", "")
         candidates = [wanted] if wanted else CA_BUNDLES
         for candidate in candidates:

@@ -4,15 +4,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from wodctl.errors import Unavailable
+from wodctl.model.registration import Owed, Update
 from wodctl.model.seat import Seat
 
 WORKER_CONNECTION = "host=/run/postgresql dbname=wod user=wod connect_timeout=5"
@@ -22,7 +23,10 @@ WORKER_UID = 1804
 """The worker's user, whom the database knows as its owner; root on the host becomes it to be let in."""
 
 _ACTION_COLUMNS = """id, action, seat, last_seat, customer, workshop, source, state, reason, phases,
-    created, started, finished, sender, client"""
+    created, started, finished, sender, client, completion, arrived,
+    ARRAY(SELECT concat_ws(' ', kind, key, (SELECT string_agg(name, ', ') FROM jsonb_object_keys(body) AS name),
+                           CASE WHEN refused THEN '(refused)' END, problem)
+          FROM wod.owed WHERE owed.action = action.id ORDER BY id) AS owed"""
 _SEAT_COLUMNS = "number, state, workshop, mode, customer, lease_until, reason"
 
 Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
@@ -47,6 +51,43 @@ class Action:
     finished: datetime | None
     sender: str | None
     client: str | None
+    completion: int | None
+    arrived: datetime
+    owed: list[str]
+    """What the registration database has not been told yet, or refused; each with the reason."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an action, ordered for the seats `first` to `last`, is about to do to one of them.
+
+    `attempts` counts this one too. `overtaken_by` is an action that was ordered later and, carried out
+    already, forbids this one: a CREATE, or where this is one, the end of the same customer's lease.
+    `ended_before` tells that the customer's lease of this seat was ended by another action.
+    """
+
+    action: int
+    kind: str
+    seat: int
+    first: int
+    last: int
+    customer: int
+    workshop: str | None
+    attempts: int
+    completion: int | None
+    overtaken_by: int | None
+    ended_before: bool
+
+
+class Outcome(Protocol):
+    """What is stored of a step's end."""
+
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def touched(self) -> bool: ...
+    @property
+    def updates(self) -> Sequence[Update]: ...
 
 
 class Database:
@@ -117,6 +158,24 @@ class Database:
             )
             return changed.rowcount == 1
 
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> None:
+        """Change the password of a seat that is ready for that customer; nothing happens to any other."""
+        with self._session() as session:
+            session.execute(
+                "UPDATE wod.seat SET password_hash = %s WHERE number = %s AND state = 'ready'"
+                " AND customer = %s",
+                [password_hash, number, customer],
+            )
+
+    def extend_lease(self, number: int, time: timedelta) -> datetime | None:
+        """Let the lease of a seat that is ready last longer; returns its new end, None unless it is ready."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "UPDATE wod.seat SET lease_until = greatest(lease_until, now()) + %s"
+                " WHERE number = %s AND state = 'ready' RETURNING lease_until",
+                [time, number],
+            ).fetchone()
+
     def _change_seat(
         self, number: int, *, state: str, customer: int | None, workshop: str | None, mode: str | None
     ) -> None:
@@ -171,37 +230,123 @@ class Database:
                 [only_rejected, limit],
             ).fetchall()
 
-    def begin_action(self, number: int) -> Action | None:
-        """Mark a queued action as running (again, where a worker died); None if it has ended already."""
-        with self._session() as session, session.cursor(row_factory=class_row(Action)) as cursor:
-            return cursor.execute(
-                "UPDATE wod.action"  # noqa: S608
-                " SET state = 'running', started = coalesce(started, now()), reason = NULL, phases = '[]'"
-                f" WHERE id = %s AND state IN ('queued', 'running') RETURNING {_ACTION_COLUMNS}",
-                [number],
-            ).fetchone()
+    def begin_step(self, seat: int) -> Step | None:
+        """Mark the step of that seat as running which arrived first of those that have not ended; or None."""
+        with self._session() as session, session.cursor(row_factory=class_row(Step)) as cursor:
+            return cursor.execute(_BEGIN_STEP, [seat]).fetchone()
 
     def note_phases(self, number: int, phases: Sequence[dict[str, Any]]) -> None:
         """Store how far a running action has come."""
         with self._session() as session:
             session.execute("UPDATE wod.action SET phases = %s WHERE id = %s", [Jsonb(phases), number])
 
-    def put_back_action(self, number: int, reason: str) -> None:
-        """The action waits to be tried again, for that reason."""
+    def note_completion(self, number: int, percentage: int) -> None:
+        """Store how much of his workshop the participant had carried out when the action ended his lease."""
         with self._session() as session:
+            session.execute("UPDATE wod.action SET completion = %s WHERE id = %s", [percentage, number])
+
+    def put_back_step(self, number: int, seat: int, reason: str) -> None:
+        """The step waits to be tried again, for that reason."""
+        with self._session() as session, session.transaction():
             session.execute(
-                "UPDATE wod.action SET state = 'queued', reason = %s WHERE id = %s", [reason, number]
+                "UPDATE wod.step SET state = 'queued', reason = %s WHERE action = %s AND seat = %s",
+                [_storable(reason), number, seat],
+            )
+            session.execute(
+                "UPDATE wod.action SET reason = %s, state = CASE WHEN seat = last_seat THEN 'queued' ELSE state END"
+                " WHERE id = %s",
+                [_storable(reason), number],
             )
 
-    def end_action(
-        self, number: int, state: str, reason: str | None, phases: Sequence[dict[str, Any]]
-    ) -> None:
-        """The action is done, failed or rejected, for good."""
+    def end_step(self, number: int, seat: int, state: str, outcome: Outcome) -> None:
+        """The step is done, failed or rejected, for good, and so is the action with the last of its steps.
+
+        What the registration database is to be told of it is owed from the same moment on.
+        """
+        with self._session() as session, session.transaction():
+            # Two steps that end at the same time must not each take the other for unfinished.
+            session.execute("SELECT FROM wod.action WHERE id = %s FOR UPDATE", [number])
+            session.execute(
+                "UPDATE wod.step SET state = %s, reason = %s, touched = %s, finished = now()"
+                " WHERE action = %s AND seat = %s",
+                [state, _storable(outcome.reason), outcome.touched, number, seat],
+            )
+            _owe(session, number, seat, outcome.updates)
+            session.execute(_END_STEP, [number, seat])
+            session.execute(_END_ACTION, {"action": number})
+
+    def begin_range(self, number: int) -> Action | None:
+        """An action on several seats that has not been made into steps yet, marked as running; or None."""
+        with self._session() as session, session.cursor(row_factory=class_row(Action)) as cursor:
+            return cursor.execute(
+                "UPDATE wod.action SET state = 'running', started = coalesce(started, now())"  # noqa: S608
+                " WHERE id = %s AND state IN ('queued', 'running')"
+                " AND NOT EXISTS (SELECT FROM wod.step WHERE step.action = action.id)"
+                f" RETURNING {_ACTION_COLUMNS}",
+                [number],
+            ).fetchone()
+
+    def fan_out(self, number: int, places: int, updates: Sequence[Update]) -> None:
+        """One step for each seat of the action; so many places of its workshop can be given away again."""
+        with self._session() as session, session.transaction():
+            session.execute(
+                "INSERT INTO wod.capacity (workshop, capacity) SELECT workshop, %s FROM wod.action WHERE id = %s"
+                " ON CONFLICT (workshop) DO UPDATE SET capacity = excluded.capacity, changed = now()",
+                [places, number],
+            )
+            _owe(session, number, None, updates)
+            # From the last seat to the first, as it has always been.
+            session.execute(
+                "SELECT wod.queue_step(action.id, number) FROM wod.action,"
+                " generate_series(last_seat, seat, -1) AS number WHERE id = %s",
+                [number],
+            )
+
+    def end_range(self, number: int, state: str, reason: str) -> None:
+        """An action on several seats ends without any step."""
         with self._session() as session:
             session.execute(
-                "UPDATE wod.action SET state = %s, reason = %s, phases = %s, finished = now() WHERE id = %s",
-                [state, _storable(reason), Jsonb(phases), number],
+                "UPDATE wod.action SET state = %s, reason = %s, finished = now() WHERE id = %s",
+                [state, reason, number],
             )
+
+    def capacity(self, workshop: str) -> int | None:
+        """How many places the last RESET of a range of that workshop left; None before any."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "SELECT capacity FROM wod.capacity WHERE workshop = %s", [workshop]
+            ).fetchone()
+
+    def end_leases(self, patience_minutes: int) -> list[int]:
+        """Order the end of leases that are over and of seats that are stuck; returns the new actions."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "SELECT wod.end_leases(%s)", [timedelta(minutes=patience_minutes)]
+            ).fetchall()
+
+    # What the registration database is owed
+
+    def next_owed(self) -> Owed | None:
+        """The update to be delivered next, or None."""
+        with self._session() as session, session.cursor(row_factory=class_row(Owed)) as cursor:
+            return cursor.execute(
+                "SELECT owed.id, owed.action, owed.seat, coalesce(customer, 0) AS customer, kind, key, body"
+                " FROM wod.owed JOIN wod.action ON action.id = owed.action"
+                " WHERE NOT refused ORDER BY owed.id LIMIT 1"
+            ).fetchone()
+
+    def note_owed(self, number: int, problem: str, *, refused: bool) -> None:
+        """The update could not be delivered, for that reason; refused ones are not tried again."""
+        with self._session() as session:
+            session.execute(
+                "UPDATE wod.owed SET attempts = attempts + 1, problem = %s, refused = %s WHERE id = %s",
+                [_storable(problem), refused, number],
+            )
+
+    def settle_owed(self, number: int) -> None:
+        """The update was delivered."""
+        with self._session() as session:
+            session.execute("DELETE FROM wod.owed WHERE id = %s", [number])
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection]:
@@ -222,6 +367,74 @@ class Database:
                 "The database is not prepared yet; the worker does that when it starts.",
                 hint="`wodctl status` shows the services, `wodctl logs worker` what the worker does.",
             ) from None
+
+
+_BEGIN_STEP = """
+WITH next AS (
+    SELECT step.action, step.seat FROM wod.step JOIN wod.action ON action.id = step.action
+    WHERE step.seat = %s AND step.state IN ('queued', 'running')
+    ORDER BY action.arrived, action.id LIMIT 1
+), begun AS (
+    UPDATE wod.step SET state = 'running', attempts = attempts + 1, reason = NULL,
+        started = coalesce(step.started, now())
+    FROM next WHERE step.action = next.action AND step.seat = next.seat
+    RETURNING step.action, step.seat, step.attempts
+), noted AS (
+    UPDATE wod.action SET state = 'running', started = coalesce(action.started, now()),
+        reason = NULL, phases = CASE WHEN action.seat = last_seat THEN '[]' ELSE phases END
+    FROM begun WHERE action.id = begun.action
+    RETURNING action.*
+)
+SELECT noted.id AS action, noted.action AS kind, begun.seat, noted.seat AS first, noted.last_seat AS last,
+    coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, noted.completion,
+    (SELECT later.id FROM wod.step JOIN wod.action AS later ON later.id = step.action
+     WHERE step.seat = begun.seat AND step.touched AND step.state IN ('done', 'failed')
+       AND (later.arrived, later.id) > (noted.arrived, noted.id)
+       AND (later.action = 'CREATE' OR noted.action = 'CREATE' AND later.customer = noted.customer)
+     ORDER BY later.id LIMIT 1) AS overtaken_by,
+    coalesce(
+        (SELECT former.action <> 'CREATE' FROM wod.step JOIN wod.action AS former ON former.id = step.action
+         WHERE step.seat = begun.seat AND step.touched AND step.state = 'done'
+           AND former.customer = noted.customer AND former.id <> noted.id
+         ORDER BY step.finished DESC LIMIT 1), false) AS ended_before
+FROM begun, noted
+"""
+
+_END_STEP = """
+UPDATE wod.action SET phases = phases || jsonb_build_array(jsonb_build_object(
+    'name', 'seat ' || step.seat,
+    'seconds', round(extract(epoch FROM step.finished - step.started)::numeric, 3)))
+FROM wod.step
+WHERE action.id = %s AND step.action = action.id AND step.seat = %s AND action.seat <> action.last_seat
+"""
+
+_END_ACTION = """
+UPDATE wod.action SET finished = now(), state = steps.state, reason = steps.reason
+FROM (
+    SELECT CASE WHEN bool_or(step.state = 'failed') THEN 'failed'
+                WHEN bool_or(step.state = 'rejected') THEN 'rejected' ELSE 'done' END AS state,
+           CASE WHEN count(*) = 1 THEN min(step.reason)
+                ELSE string_agg('Seat ' || step.seat || ': ' || step.reason, ' ' ORDER BY step.seat) END AS reason,
+           bool_and(step.state NOT IN ('queued', 'running')) AS ended
+    FROM wod.step WHERE step.action = %(action)s
+) AS steps
+WHERE action.id = %(action)s AND steps.ended
+"""
+
+
+def _owe(session: psycopg.Connection, action: int, seat: int | None, updates: Sequence[Update]) -> None:
+    """The registration database is owed these updates, in this order, and a job to deliver them waits."""
+    for position, update in enumerate(updates):
+        session.execute(
+            "INSERT INTO wod.owed (action, seat, position, kind, key, body) VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [action, seat, position, update.kind, update.key, Jsonb(dict(update.body))],
+        )
+    if updates:
+        session.execute(
+            "SELECT wod.queue_job('wod.tell', 'registration', '{}') WHERE NOT EXISTS ("
+            " SELECT FROM public.procrastinate_jobs WHERE task_name = 'wod.tell' AND status = 'todo')"
+        )
 
 
 def connect_as_operator(state: Path) -> Database:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wodctl.adapters import completion
 from wodctl.errors import ActionFailed
 
 STAGING = ".staging"
@@ -41,7 +42,8 @@ class Homes:
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
         """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
 
-        `fill` is called with the home's temporary path and leaves its files to that uid and gid.
+        `fill` is called with the home's temporary path and leaves its files to that uid and gid. In the
+        notebooks that it puts there, no cell counts as executed.
         """
         staged = f"{STAGING}/{user}-{secrets.token_hex(8)}"
         path = self._root / staged
@@ -49,6 +51,8 @@ class Homes:
             path.mkdir(mode=0o700)
             try:
                 fill(path)
+                for workshop in (found for found in path.glob("WKSHP-*") if not found.is_symlink()):
+                    completion.ensure_unexecuted(workshop)
                 _install_key_pair(path / ".ssh", uid, gid)
                 os.chown(path, uid, gid)
                 path.chmod(0o750)
@@ -62,6 +66,10 @@ class Homes:
         """The user has no home, and the disk has its space back."""
         with _explained(f"remove the home of {user}"):
             self._remove(user)
+
+    def completion(self, user: str, folder: str) -> int:
+        """How many of 100 code cells in the workshop's folder were executed, rounded down."""
+        return completion.percentage(self._root, user, folder)
 
     def _remove(self, name: str) -> None:
         """Remove a tree, whoever made it; nothing happens where there is none.

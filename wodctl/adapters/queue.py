@@ -1,47 +1,83 @@
-"""The queue of actions: procrastinate's jobs in PostgreSQL, one at a time for each seat."""
+"""The queue: procrastinate's jobs in PostgreSQL, one at a time for each seat."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Protocol
 
 import procrastinate
 
 QueueLost = procrastinate.exceptions.ConnectorException
 """Raised by every method that finds the database away."""
 
+LONGEST_PAUSE = 60
+"""Seconds between two attempts of what is away for long."""
+
 log = logging.getLogger("wod")
 
 
-class CarryOut(Protocol):
-    """What a job calls: carries out the action of that number; `attempt` counts from 0."""
+@dataclass(frozen=True)
+class Duties:
+    """What jobs do. Where one raises, its job is tried again later, in ever longer pauses."""
 
-    def __call__(self, action: int, /, *, attempt: int) -> None: ...
+    carry_out: Callable[[int], None]
+    """The order for that seat which arrived first."""
+
+    fan_out: Callable[[int], None]
+    """The action of that number, which is on several seats."""
+
+    tell: Callable[[], None]
+    """What the registration database is owed."""
+
+    end_leases: Callable[[], None]
+    """The leases that are over; every ten seconds."""
+
+
+class Pauses(procrastinate.BaseRetryStrategy):
+    """1 s, 3 s, 5 s, … It is the duties that give up, and say so in the record."""
+
+    def get_retry_decision(
+        self, *, exception: BaseException, job: procrastinate.jobs.Job
+    ) -> procrastinate.RetryDecision:
+        """Always another attempt."""
+        return procrastinate.RetryDecision(retry_in={"seconds": min(1 + 2 * job.attempts, LONGEST_PAUSE)})
 
 
 class Queue:
-    """The jobs in a database, each of which names an action; `carry_out(action, attempt=n)` carries it out.
+    """The jobs in a database, each of which is one of the duties."""
 
-    Where that raises, the job is tried again later.
-    """
-
-    def __init__(self, connection: str, carry_out: CarryOut) -> None:
+    def __init__(self, connection: str, duties: Duties) -> None:
         self._app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(conninfo=connection, min_size=1, max_size=4)
         )
         self._running: set[int] = set()
         self._adrift: set[int] = set()
-        # Ever longer pauses: 1 s, 3 s, 5 s, … It is carry_out that gives up and says so in the record.
-        retry = procrastinate.RetryStrategy(wait=1, linear_wait=2)
 
-        @self._app.task(name="wod.carry_out", pass_context=True, retry=retry)
-        def job(context: procrastinate.JobContext, action_id: int) -> None:
-            number = context.job.id or 0
-            self._running.add(number)
-            try:
-                carry_out(action_id, attempt=context.job.attempts)
-            finally:
-                self._running.discard(number)
+        @self._app.task(name="wod.carry_out", pass_context=True, retry=Pauses())
+        def carry_out(context: procrastinate.JobContext, seat: int) -> None:
+            self._do(context, lambda: duties.carry_out(seat))
+
+        @self._app.task(name="wod.fan_out", pass_context=True, retry=Pauses())
+        def fan_out(context: procrastinate.JobContext, action: int) -> None:
+            self._do(context, lambda: duties.fan_out(action))
+
+        @self._app.task(name="wod.tell", pass_context=True, retry=Pauses())
+        def tell(context: procrastinate.JobContext) -> None:
+            self._do(context, duties.tell)
+
+        @self._app.periodic(cron="* * * * * */10")
+        @self._app.task(name="wod.end_leases", pass_context=True, queue="actions", lock="leases")
+        def end_leases(context: procrastinate.JobContext, timestamp: int) -> None:
+            self._do(context, duties.end_leases)
+
+    def _do(self, context: procrastinate.JobContext, duty: Callable[[], None]) -> None:
+        number = context.job.id or 0
+        self._running.add(number)
+        try:
+            duty()
+        finally:
+            self._running.discard(number)
 
     def opened(self) -> AbstractAsyncContextManager[object]:
         """For the time of the `async with`, the queue is connected to the database."""
@@ -57,9 +93,13 @@ class Queue:
             queues=["actions"],
             concurrency=concurrency,
             fetch_job_polling_interval=poll,
-            delete_jobs="successful",
+            delete_jobs="always",
             install_signal_handlers=False,
         )
+
+    async def tell(self) -> None:
+        """Queue a job that delivers what is owed: a database that is new here may have been owed for long."""
+        await self._app.configure_task("wod.tell", queue="actions", lock="registration").defer_async()
 
     async def take_up_abandoned(self) -> None:
         """Queue again what a former worker had begun; only for a sole worker that has begun nothing."""

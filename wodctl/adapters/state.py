@@ -107,6 +107,8 @@ class StateDirectory:
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
+            # The operator's to fill in, with what the registration API knows.
+            Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
         }
         missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
         pair = {owned for owned in wanted if owned.path.endswith("-token")}
@@ -115,6 +117,10 @@ class StateDirectory:
         self._ensure_owned(wanted, base_image)
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
+
+    def has_api_password(self) -> bool:
+        """Whether the operator has given the password of the account at the registration API."""
+        return (self.path / "secrets/worker/api-password").stat().st_size > 1
 
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""

@@ -50,6 +50,8 @@ def submit(
     Examples:
       wodctl action submit CREATE 3 17 -w WKSHP-Welcome101 --wait
       wodctl action submit CLEANUP 3 17 -w WKSHP-Welcome101
+      wodctl action submit RESET 1,20 -w WKSHP-Welcome101
+      wodctl action submit PURGE 3
     """
     order = _order(site, kind, seats, customer, workshop)
     database = connect_as_operator(site.state)
@@ -94,7 +96,7 @@ def list_(site: Site, rejected: bool, limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the action as JSON.")
 @pass_site
 def show(site: Site, number: int, as_json: bool) -> None:
-    """Show one action: its phases, how long each took, and the reason if it failed.
+    """Show one action: its phases, how long each took, the reason if it failed, what the portal is still to be told.
 
     \b
     Example:
@@ -111,7 +113,9 @@ def show(site: Site, number: int, as_json: bool) -> None:
         ("finished", _time(found.finished)),
         ("from", " ".join(filter(None, (found.source, found.sender, found.client)))),
         ("reason", found.reason or "-"),
+        ("completion", "-" if found.completion is None else f"{found.completion} %"),
     ]
+    facts += [("owed", update) for update in found.owed]
     facts += [(f"  {phase['name']}", _seconds(phase["seconds"])) for phase in found.phases]
     click.echo(table((), facts))
 
@@ -185,6 +189,8 @@ def _document(found: Action) -> dict[str, Any]:
         "finished": found.finished.isoformat() if found.finished else None,
         "sender": found.sender,
         "client": found.client,
+        "completion": found.completion,
+        "owed": found.owed,
     }
 
 

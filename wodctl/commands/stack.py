@@ -19,7 +19,7 @@ from wodctl.adapters.state import StateDirectory
 from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
-from wodctl.errors import StackProblem, UsageProblem
+from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 HUB_HOST, PROXY_HOST = 2, 3
@@ -50,6 +50,7 @@ class Address(click.ParamType):
 @click.option("-w", "--frontend-external", type=Address(), help="The portal as named outside.")
 @click.option("-a", "--api", type=Address(), help="The registration API as named inside.")
 @click.option("-e", "--api-external", type=Address(), help="The registration API as named outside.")
+@click.option("-c", "--any-certificate", is_flag=True, help="Accept any certificate of the registration API.")
 @click.option("-u", "--user", metavar="NAME", help="Local part of the address of action mails (WODUSER).")
 @click.option("-p", "--post-port", type=int, metavar="PORT", help="Port of action mails (WODPOSTPORT).")
 @click.option("-s", "--sender", metavar="ADDRESS", help="Envelope sender of action mails (WODSENDER).")
@@ -81,6 +82,11 @@ def up(site: Site, kind: str, **options: Any) -> None:
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
+        if settings.WODAPIDB and not state.has_api_password():
+            raise ConfigProblem(
+                f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
+                hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
+            )
         fingerprints = state.render(settings)
         environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
         environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
@@ -173,6 +179,8 @@ def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
                          ("sender", "WODSENDER")):  # fmt: skip
         if options[option] is not None:
             found[name] = options[option]
+    if options["any_certificate"]:
+        found["WODCURLOPT"] = "-k"
     if options["number"] is not None:
         found["WODBENBR"] = options["number"] - 1
     return found
@@ -230,6 +238,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_SEAT_RANGE": str(upper_half),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
+        "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.

@@ -1,20 +1,26 @@
 """`wodctl student`: the seats, whose they are, and their passwords."""
 
 import json
+import re
+import time
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from wodctl.adapters.database import connect_as_operator
+from wodctl.adapters.database import Action, Database, connect_as_operator
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
-from wodctl.model.seat import Seat, new_password, password_hash, user_name
+from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_name
+
+_TIME = re.compile(r"(?:([0-9]{1,3})h)?(?:([0-9]{1,3})m)?")
+_SEATS = re.compile(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
 
 
 @click.group()
 def student() -> None:
-    """See the seats, and give them passwords."""
+    """See the seats, give them passwords and time, take them back."""
 
 
 @student.command("list")
@@ -94,6 +100,76 @@ def password(site: Site, number: int) -> None:
         )
     click.echo(f"The new password of {user_name(number)}:", err=True)
     click.echo(fresh)
+
+
+@student.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.argument("longer", metavar="TIME")
+@pass_site
+def extend(site: Site, number: int, longer: str) -> None:
+    """Let the lease of seat N last longer by TIME, such as 30m, 2h or 1h30m, and print its new end.
+
+    A portal is not told: the CLEANUP that it sends ends the lease all the same.
+
+    \b
+    Example:
+      wodctl student extend 3 30m
+    """
+    words = _TIME.fullmatch(longer)
+    if not words or not (words[1] or words[2]):
+        raise UsageProblem(
+            f"{longer!r} is no time; expected hours and minutes such as 30m, 2h or 1h30m, up to 999."
+        )
+    database = connect_as_operator(site.state)
+    until = database.extend_lease(number, timedelta(hours=int(words[1] or 0), minutes=int(words[2] or 0)))
+    if until is None:
+        seat = database.seat(number)
+        if seat is None:
+            raise _no_such_seat(site, number)
+        raise ActionFailed(f"Seat {number} is {seat.state}; only a seat that is ready has a lease to extend.")
+    click.echo(f"{user_name(number)} has seat {number} until {until.astimezone():%Y-%m-%d %H:%M}.")
+
+
+@student.command()
+@click.argument("seats", metavar="N[-M]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_site
+def wipe(site: Site, seats: str, yes: bool) -> None:
+    """Take seat N, or the seats N to M, back at once, whoever works there: his work is lost.
+
+    \b
+    Example:
+      wodctl student wipe 1-20
+    """
+    words = _SEATS.fullmatch(seats)
+    if not words:
+        raise UsageProblem(f"{seats!r} are no seats; expected a number, or two as in 1-20.")
+    first, last = int(words[1]), int(words[2] or words[1])
+    if not site.settings.WODUSERMIN <= first <= last <= site.settings.WODUSERMAX:
+        raise _no_such_seat(site, last if site.settings.WODUSERMIN <= first <= last else first)
+    if not yes:
+        what = f"seat {first}" if first == last else f"the seats {first} to {last}"
+        click.confirm(f"Remove the server and all files of {what}?", abort=True)
+    database = connect_as_operator(site.state)
+    numbers = [database.submit_action("PURGE", n, n, BY_HAND, None, "cli") for n in range(first, last + 1)]
+    failed = [action for action in _ended(database, numbers) if action.state != "done"]
+    if failed:
+        raise ActionFailed(
+            f"{len(failed)} of {len(numbers)} seats could not be wiped; "
+            f"seat {failed[0].seat}: {failed[0].reason or failed[0].state}",
+            hint=f"`wodctl action show {failed[0].id}` tells more.",
+        )
+    click.echo(f"Wiped {len(numbers)} seat{'s' if len(numbers) > 1 else ''}.")
+
+
+def _ended(database: Database, numbers: list[int]) -> list[Action]:
+    """The actions once they have ended, or as they are after five minutes."""
+    end = time.monotonic() + 300
+    while True:
+        actions = [action for action in map(database.action, numbers) if action]
+        if time.monotonic() > end or all(action.finished for action in actions):
+            return actions
+        time.sleep(0.3)
 
 
 def _no_such_seat(site: Site, number: int) -> UsageProblem:

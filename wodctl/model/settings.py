@@ -35,6 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
@@ -77,6 +78,9 @@ class Settings:
     WODAPIDBEXTFQDN: str
     WODAPIDBEXTPORT: int
     WODAPIDBEXTPROTO: str
+    WODAPIDB: bool
+    WODAPIDBUSER: str
+    WODCURLOPT: str
     WODBENBR: int
     WODBASESTDID: int
     WODUSER: str
@@ -219,6 +223,9 @@ def _typed(name: str, entry: Entry) -> Any:
         if expected is str:
             if isinstance(value, str):
                 return value
+        elif expected is bool:
+            if str(value).lower() in _YES_NO:
+                return _YES_NO[str(value).lower()]
         elif expected is int:
             if isinstance(value, int | str) and not isinstance(value, bool):
                 return int(value)
@@ -231,7 +238,7 @@ def _typed(name: str, entry: Entry) -> Any:
                 return [item.strip() for item in items if item.strip()]
     except ValueError:
         pass
-    kinds: dict[Any, str] = {str: "a text", int: "a whole number", float: "a number"}
+    kinds: dict[Any, str] = {str: "a text", bool: "on or off", int: "a whole number", float: "a number"}
     kind = kinds.get(expected, "a list of texts")
     raise ConfigProblem(f"{entry.origin}: {name} is {value!r}; expected {kind}.")
 
@@ -273,6 +280,8 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
+    require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
     require(values["WODBASESTDID"] >= -1, "WODBASESTDID", "a number from 0, or -1")
     require(1 <= values["WODUSERMIN"] <= 50000, "WODUSERMIN", "a number from 1 to 50000")

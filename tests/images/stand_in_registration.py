@@ -1,0 +1,78 @@
+"""Stands in for the registration API of a portal: records what it is told, and answers as the original does.
+
+Port 8021. Tokens last a second. `GET /said` tells what was asked, `PUT /answer/<status>` makes it answer so to
+everything but that, `PUT /answer/0` as it should. Runs in a container with nothing but Python.
+"""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+LIFETIME = 1.0
+WORKSHOPS = [
+    {"id": 7, "notebook": "WKSHP-Sample", "location": "backend.example.net", "reset": False},
+    {"id": 8, "notebook": "WKSHP-Lab", "location": "backend.example.net", "reset": True},
+]
+
+said: list[tuple[str, str, Any]] = []
+status = [0]
+tokens: dict[str, float] = {}
+rows: dict[str, dict[str, Any]] = {}
+one_at_a_time = threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of the worker, or of the test."""
+
+    def answer(self) -> None:
+        """Do as the API does with users, workshops, students and customers."""
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.removeprefix("/api/").strip("/")
+        with one_at_a_time:
+            if path == "said":
+                return self.say(200, {"said": said, "rows": rows})
+            if path.startswith("answer/"):
+                status[0] = int(path.partition("/")[2])
+                return self.say(200, {})
+            body = json.loads(content or b"null")
+            said.append((self.command, path, body))
+            if status[0]:
+                return self.say(status[0], {"message": "as you wish"})
+            return self.serve(path, body)
+
+    do_GET = do_POST = do_PUT = answer
+
+    def serve(self, path: str, body: Any) -> None:
+        """Answer as it should."""
+        if path == "login":
+            if body != {"username": "moderator", "password": "the-password"}:
+                return self.say(401, {"accessToken": None, "message": "Invalid Password!"})
+            token = f"token-{len(tokens)}"
+            tokens[token] = time.monotonic()
+            return self.say(200, {"id": 1, "roles": ["ROLE_MODERATOR"], "accessToken": token})
+        if (
+            path != "workshops"
+            and time.monotonic() - tokens.get(self.headers["x-access-token"], -9) > LIFETIME
+        ):
+            return self.say(401, {"message": "Unauthorized!"})
+        if path == "workshops":
+            return self.say(200, WORKSHOPS)
+        rows.setdefault(path, {}).update(body)
+        return self.say(200, rows[path])
+
+    def say(self, code: int, body: Any) -> None:
+        """Answer with JSON."""
+        content = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("", 8021), Handler).serve_forever()
