@@ -20,6 +20,8 @@ from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
 """Uids and gids of the services, as in images/base/Dockerfile."""
+DATA = 1808
+"""The group whose members reach the database's socket."""
 
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
@@ -43,7 +45,9 @@ FOLDERS = (
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
-    Owned("run/db", DB, DB, 0o755),
+    # The owner is who runs us: his commands ask the database.
+    Owned("run/db", os.geteuid(), DATA, 0o770),
+    Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("data", -1, -1, 0o711),
@@ -117,8 +121,8 @@ class StateDirectory:
             self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
             postfix += text
         common = settings.to_json()
-        return {"hub": _fingerprint(common), "worker": _fingerprint(common), "gate": _fingerprint(common),
-                "mail": _fingerprint(common + postfix)}  # fmt: skip
+        readers = ("gate", "hub", "intake", "worker")
+        return {name: _fingerprint(common) for name in readers} | {"mail": _fingerprint(postfix)}
 
     def write_compose_environment(self, values: dict[str, str]) -> Path:
         """Write the variables that compose/stack.yml names, and return the file for `--env-file`."""
