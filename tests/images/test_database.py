@@ -2,6 +2,7 @@
 in it.
 """
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from wodctl.actions.site import Outcome
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load
 from wodctl.adapters.database import connect_as_operator
-from wodctl.adapters.state import FOLDERS, StateDirectory
+from wodctl.adapters.state import DATA, FOLDERS, StateDirectory
 from wodctl.errors import Unavailable
 from wodctl.model.registration import active, capacity, fresh_password
 
@@ -38,7 +39,7 @@ class Backstage:
         """The lines of the answer, | between columns, to whoever has that uid. Or CalledProcessError."""
         words = ("psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-h", "/run/postgresql", "-d", "wod")
         done = subprocess.run(
-            ["docker", "exec", f"--user={uid}", self.name, *words, "-U", ROLES[uid], "-c", query],
+            ["docker", "exec", f"--user={uid}:{DATA}", self.name, *words, "-U", ROLES[uid], "-c", query],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout.splitlines()
@@ -52,7 +53,7 @@ class Backstage:
     def migration(self, name: str) -> list[str]:
         """Words that run the migrations in a container of that name, as the worker does."""
         return [
-            *("docker", "run", "--rm", f"--name={name}", f"--user={WORKER}", "--network=none"),
+            *("docker", "run", "--rm", f"--name={name}", f"--user={WORKER}:{DATA}", "--network=none"),
             *(f"--volume={self.state}/run/db:/run/postgresql", "--entrypoint=python"),
             *(self.images["worker"], "-m", "wodctl.adapters.migrations"),
         ]
@@ -78,7 +79,7 @@ def backstage(name: str, state: Path, **chosen: str) -> Iterator[Backstage]:
     made = Backstage(f"{name}-db", state, images)
     docker("rm", "--force", "--volumes", made.name)
     docker("run", "--detach", f"--name={made.name}", "--network=none", "--restart=no",
-           f"--volume={state}/run/db:/run/postgresql", images["db"])  # fmt: skip
+           f"--group-add={DATA}", f"--volume={state}/run/db:/run/postgresql", images["db"])  # fmt: skip
     try:
         wait_for(lambda: docker("inspect", "-f", "{{.State.Health.Status}}", made.name).strip() == "healthy")
         yield made
@@ -92,6 +93,12 @@ def wait_for(happens: Callable[[], object], timeout: float = 60) -> None:
     while not happens():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+def reaches(uid: int, path: Path) -> bool:
+    """Whether that user of the host, in no group of ours, may connect to a socket, or make something in a folder."""
+    done = subprocess.run(["test", "-w", path], user=uid, group=uid, extra_groups=[], check=False)
+    return done.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +240,33 @@ def test_a_reason_may_quote_anything(database: Backstage) -> None:
     number = operator.submit_action("CREATE", 3, 3, 17, "WKSHP-X", "cli")
     operator.end_step(number, 3, "failed", Outcome("Cannot remove 'a\udcff\0b'."))
     assert operator.action(number).reason == "Cannot remove 'a\\udcff\\0b'."
+
+
+@pytest.mark.parametrize("uid", [1000, 2003, 65534])
+def test_other_users_of_the_host_do_not_reach_the_sockets(database: Backstage, uid: int) -> None:
+    """They can neither use up the database's connections nor order something from the intake."""
+    assert reaches(0, database.state / "run/db/.s.PGSQL.5432")
+    assert not reaches(uid, database.state / "run/db/.s.PGSQL.5432")
+    assert reaches(MAIL, database.state / "run/intake")
+    assert not reaches(uid, database.state / "run/intake")
+
+
+def test_the_operator_reaches_the_socket_without_being_root(database: Backstage) -> None:
+    """The folder is that of whoever runs `wodctl up`, whatever his groups are."""
+    folder = database.state / "run" / "db"
+    assert (folder.stat().st_uid, folder.stat().st_gid) == (os.geteuid(), DATA)
+    os.chown(folder, 1000, DATA)
+    try:
+        assert reaches(1000, folder / ".s.PGSQL.5432")
+    finally:
+        os.chown(folder, os.geteuid(), DATA)
+
+
+def test_the_operators_rights_are_his_own_again(database: Backstage) -> None:
+    """After the database was asked, the command has the user and group that it had."""
+    before = (os.geteuid(), os.getegid())
+    assert connect_as_operator(database.state).seats() == []
+    assert (os.geteuid(), os.getegid()) == before
 
 
 def test_a_database_that_is_not_prepared_says_so(bare: Backstage) -> None:

@@ -162,6 +162,45 @@ def test_no_role_is_more_than_it_must_be(container: Database) -> None:
     assert container.query(DB, "postgres", "postgres", rights) == "postgres"
 
 
+def test_each_role_has_a_share_of_the_connections(container: Database) -> None:
+    """The shares of all roles fit into what there is: none of them can keep another one out."""
+    shares = "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin AND NOT rolsuper ORDER BY 1"
+    assert container.query(DB, "postgres", "postgres", shares).split() == ["hub|40", "mail|10", "wod|27"]
+    most = "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    assert container.query(DB, "postgres", "postgres", most) == str(40 + 10 + 27)
+
+
+def test_a_role_that_takes_all_it_can_keeps_nobody_out(container: Database) -> None:
+    """The eleventh connection of the mail service is refused; the others get theirs meanwhile."""
+    hold = 'for n in 1 2 3 4 5 6 7 8 9 10; do psql -U mail -d wod -c "SELECT pg_sleep(20)" & done; wait'
+    name = f"{container.name}-greedy"
+    words = ["--rm", f"--name={name}", "--network=none", f"--user={MAIL}", "--entrypoint=sh"]
+    folder = f"--volume={container.folder}/run:/run/postgresql"
+    docker("run", "--detach", *words, folder, container.image, "-c", hold)
+    try:
+        deadline = time.monotonic() + 15
+        while "too many connections for role" not in container.query(MAIL, "mail", "wod"):
+            assert time.monotonic() < deadline
+        assert container.query(HUB, "hub", "hub") == "hub"
+        assert container.query(WORKER, "wod", "wod") == "wod"
+    finally:
+        docker("rm", "--force", name)
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mail'"
+        container.query(DB, "postgres", "wod", end)
+
+
+@pytest.mark.parametrize("call", ["lo_create(0)", "lo_creat(-1)", "lo_from_bytea(0, 'x')", "lowrite(0, 'x')"])
+@pytest.mark.parametrize(("uid", "role"), [(HUB, "hub"), (MAIL, "mail")])
+def test_nobody_stores_large_objects(container: Database, uid: int, role: str, call: str) -> None:
+    """The rights on tables do not cover them, and they would fill the disk."""
+    assert "permission denied for function" in container.query(uid, role, "wod", f"SELECT {call}")
+
+
+def test_whoever_says_nothing_is_dismissed(container: Database) -> None:
+    """A connection that does not say who it is ends within seconds."""
+    assert container.query(DB, "postgres", "wod", "SHOW authentication_timeout") == "5s"
+
+
 def test_it_listens_on_no_port(container: Database) -> None:
     """The server has no TCP port, and checks its pages against their checksums."""
     assert container.query(DB, "postgres", "wod", "SHOW listen_addresses") == ""

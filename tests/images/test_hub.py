@@ -179,7 +179,7 @@ class Hub:
             *["--volume", f"{self.project}_routes:/var/lib/traefik"],
             *["--volume", f"{self.state}/secrets:/run/secrets:ro"],
             *["--volume", f"{self.state}/run/gate/hub:/run/gate"],
-            *["--volume", f"{self.state}/run/db:/run/postgresql"],
+            *["--volume", f"{self.state}/run/db:/run/postgresql", "--group-add=1808"],
         )
 
     def run(self, name: str, *options: str, network: str = "") -> None:
@@ -230,6 +230,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         docker("network", "create", f"{made.project}_seats")
         database = [
             f"--volume={folder}/run/db:/run/postgresql",
+            "--group-add=1808",
             f"--volume={folder}/data/db:/var/lib/postgresql/data",
         ]
         made.run("db", *database, "--tmpfs=/tmp", "--tmpfs=/var/lib/extrausers:mode=1777", network="none")

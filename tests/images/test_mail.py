@@ -1,7 +1,8 @@
-"""The mail service: who is let in, what becomes of each mail; nothing acknowledged is lost or doubled."""
+"""The mail service and its intake: who is let in, what becomes of mails; nothing acknowledged is lost or doubled."""
 
 import itertools
 import json
+import os
 import smtplib
 import socket
 import struct
@@ -15,11 +16,33 @@ import pytest
 from tests.conftest import ROOT, docker
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load
-from wodctl.adapters.state import StateDirectory
+from wodctl.adapters.state import DB, GATE, HUB, MAIL, PROXY, WORKER, StateDirectory
 
 NAME = "wodtestmail"
+INTAKE = f"{NAME}-intake"
 DATABASE = f"{NAME}-db"
+INTAKE_HEALTHY = "python3 -I -S /usr/local/lib/wod/intake_healthy.py"
 CAPABILITIES = ("CHOWN", "SETGID", "SETUID")
+# As each of these users, in all of our groups: the Unix sockets that let him connect, but for those of Postfix.
+SOCKETS_FOR = """
+import os, socket, sys
+for uid in map(int, sys.argv[1:]):
+    if not os.fork():
+        os.setgroups([0, *range(1800, 1809)]), os.setgid(1808), os.setuid(uid)
+        found = {"/run/intake/intake.sock", "/run/postgresql/.s.PGSQL.5432"}
+        for folder, below, names in os.walk("/"):
+            if folder in ("/proc", "/sys", "/var/spool/postfix", "/usr"):
+                below.clear()
+            found |= {os.path.join(folder, name) for name in names}
+        for path in found:
+            try:
+                socket.socket(socket.AF_UNIX).connect(path)
+                print(uid, path, flush=True)
+            except OSError:
+                pass
+        os._exit(0)
+    os.wait()
+"""
 ACCEPT_MAIL = """
 CREATE SCHEMA wod;
 CREATE TABLE wod.filed (queue_id text UNIQUE, sender text, client text, action text, first int, last int,
@@ -55,7 +78,15 @@ class Mail:
     def psql(self, *words: str) -> str:
         """Run psql in the database's container, as the worker's user."""
         return docker(
-            *("exec", "--user=1804", DATABASE, "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"),
+            *(
+                "exec",
+                "--user=1804:1808",
+                DATABASE,
+                "psql",
+                "--no-psqlrc",
+                "--quiet",
+                "--set=ON_ERROR_STOP=1",
+            ),
             *("--host=/run/postgresql", "--username=wod", "--dbname=wod", *words),
         )
 
@@ -102,11 +133,13 @@ def acknowledged(smtp: smtplib.SMTP, message: bytes, *, sender: str = "wodadmin@
 
 @pytest.fixture(scope="module")
 def mail(tmp_path_factory):
-    """The service as the stack runs it, on a network of its own, with the database beside it."""
+    """The two services as the stack runs them, on a network of their own, with the database beside them."""
     state = tmp_path_factory.mktemp("state")
     (state / "rendered" / "postfix").mkdir(parents=True)
     settings, _ = load(ROOT, state, {"WODPOSTNETWORKS": "192.0.2.0/24"}, {})
     StateDirectory(state, ROOT).render(settings)
+    (state / "run" / "intake").mkdir(parents=True, mode=0o700)
+    os.chown(state / "run" / "intake", MAIL, MAIL)
     builder = Builder(ROOT, state, settings)
     builder.build([name for name in ("db", "mail") if name in builder.missing()])
     made = Mail()
@@ -115,27 +148,40 @@ def mail(tmp_path_factory):
     try:
         docker(
             *("run", "--detach", f"--name={DATABASE}", "--network=none"),
-            *(f"--volume={NAME}-run:/run/postgresql", builder.tag("db")),
+            *(f"--volume={NAME}-run:/run/postgresql", "--group-add=1808", builder.tag("db")),
         )
         wait_until_healthy(DATABASE)
         made.psql("--command", ACCEPT_MAIL)
         docker(
+            *("run", "--detach", f"--name={INTAKE}", "--network=none", "--read-only", "--cap-drop=ALL"),
+            *(
+                "--security-opt=no-new-privileges",
+                "--user=1802:1802",
+                "--group-add=1808",
+                "--entrypoint=tini",
+            ),
+            *(f"--health-cmd={INTAKE_HEALTHY}", "--health-interval=1s"),
+            *(f"--volume={NAME}-run:/run/postgresql", f"--volume={state}/run/intake:/run/intake"),
+            f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro",
+            *(builder.tag("mail"), "--", "python3", "-I", "-m", "wodctl.intake"),
+        )
+        docker(
             *("run", "--detach", f"--name={NAME}", f"--network={NAME}", "--read-only", "--cap-drop=ALL"),
             *(f"--cap-add={capability}" for capability in CAPABILITIES),
             *("--security-opt=no-new-privileges", f"--volume={NAME}-queue:/var/spool/postfix"),
-            f"--volume={NAME}-run:/run/postgresql",
+            *(f"--volume={state}/run/intake:/run/intake:ro", "--tmpfs=/tmp:mode=1777,size=16m"),
             f"--volume={state}/rendered/postfix:/etc/wod/postfix:ro",
-            f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro",
             builder.tag("mail"),
         )
         wait_until_healthy(NAME)
+        wait_until_healthy(INTAKE)
         yield made
     finally:
         remove()
 
 
 def remove() -> None:
-    docker("rm", "--force", "--volumes", NAME, DATABASE, check=False)
+    docker("rm", "--force", "--volumes", NAME, INTAKE, DATABASE, check=False)
     docker("volume", "rm", f"{NAME}-run", f"{NAME}-queue", check=False)
     docker("network", "rm", NAME, check=False)
 
@@ -316,6 +362,44 @@ def test_it_listens_on_one_port(mail):
     assert listening == {f"{10025:04X}"}
 
 
+def test_root_in_the_mail_service_reaches_the_intake_and_nothing_else(mail):
+    """Whoever root becomes there, in the database's group too, there is one socket for one user: the intake's."""
+    uids = (0, 1000, DB, HUB, MAIL, PROXY, WORKER, GATE, 1806, 65534)
+    found = docker("exec", NAME, "python3", "-I", "-c", SOCKETS_FOR, *map(str, uids))
+    assert found.splitlines() == [f"{MAIL} /run/intake/intake.sock"]
+    mounts = docker("inspect", "--format", "{{range .Mounts}}{{.Destination}} {{end}}", NAME).split()
+    assert set(mounts) == {"/var/spool/postfix", "/run/intake", "/etc/wod/postfix"}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["b''", "b'x'", "bytes(8)", "b'x' * 8", "b'x' * 200_000", "bytes([0, 1, 0, 1, 0, 0, 0, 5]) + b'ab1234'"],
+)
+def test_garbage_is_answered_and_does_no_harm(mail, sent):
+    """Nonsense, and a mail that ends too early, become no row; the next mail is filed."""
+    before = len(mail.rows())
+    says = "import socket as s; c = s.socket(s.AF_UNIX); c.connect('/run/intake/intake.sock')\n"
+    says += f"try: c.sendall({sent}); c.shutdown(s.SHUT_WR)\nexcept OSError: pass\nprint(c.recv(999))"
+    for _ in range(8):
+        docker("exec", f"--user={MAIL}", NAME, "python3", "-I", "-c", says, check=False)
+    assert len(mail.rows()) == before
+    with mail.smtp() as smtp:
+        smtp.ehlo("portal.example.net")
+        assert mail.row(acknowledged(smtp, b"Subject: PURGE 3 7\r\n\r\n"))["customer"] == 7
+
+
+def test_silent_connections_hold_nobody_up_for_long(mail):
+    """Whoever connects and says nothing is dismissed after ten seconds, and mails are filed then."""
+    hold = "import socket as s, time; c = [s.socket(s.AF_UNIX) for _ in range(8)]\n"
+    hold += "[x.connect('/run/intake/intake.sock') for x in c]; time.sleep(40)"
+    docker("exec", "--detach", f"--user={MAIL}", NAME, "python3", "-I", "-c", hold)
+    customer = next(customers)
+    with mail.smtp() as smtp:
+        smtp.ehlo("portal.example.net")
+        acknowledged(smtp, f"Subject: PURGE 3 {customer}\r\n\r\n".encode())
+    mail.wait_until_filed([customer], timeout=35)
+
+
 def test_a_burst_of_two_hundred_is_taken_and_filed(mail):
     """Two hundred connections at once are all served, and each mail becomes one row."""
     ids = list(itertools.islice(customers, 200))
@@ -348,15 +432,17 @@ def test_while_the_database_is_away_mails_are_kept_and_then_filed_once(mail):
     wait(lambda: "Mail queue is empty" in mail.queue(), 30, mail.queue)
 
 
-def test_a_service_killed_in_a_burst_loses_and_doubles_nothing(mail):
-    """SIGKILL while mails come in: every acknowledged one ends in exactly one row."""
+@pytest.mark.parametrize("service", [NAME, INTAKE], ids=["mail", "intake"])
+def test_a_service_killed_in_a_burst_loses_and_doubles_nothing(mail, service):
+    """SIGKILL of one of the two while mails come in: every acknowledged mail ends in exactly one row."""
     taken: list[int] = []
+    enough = threading.Event()
 
     def send_until_it_breaks() -> None:
         try:
             with mail.smtp() as smtp:
                 smtp.ehlo("portal.example.net")
-                while True:
+                while not enough.is_set():
                     customer = next(customers)
                     acknowledged(smtp, f"Subject: CREATE 3 {customer}\r\n\r\nWKSHP-Welcome101\r\n".encode())
                     taken.append(customer)
@@ -366,15 +452,18 @@ def test_a_service_killed_in_a_burst_loses_and_doubles_nothing(mail):
 
     for _ in range(3):
         before = len(taken)
+        enough.clear()
         senders = [threading.Thread(target=send_until_it_breaks) for _ in range(3)]
         for sender in senders:
             sender.start()
         wait(lambda before=before: len(taken) >= before + 40, 60, lambda: f"{len(taken)} taken")
-        docker("kill", "--signal=KILL", NAME)
+        docker("kill", "--signal=KILL", service)
+        time.sleep(0.5)
+        enough.set()
         for sender in senders:
             sender.join()
-        docker("start", NAME)
-        wait_until_healthy(NAME)
+        docker("start", service)
+        wait_until_healthy(service)
     mail.wait_until_filed(taken, timeout=300)
     wait(lambda: "Mail queue is empty" in mail.queue(), 60, mail.queue)
     assert set(mail.filed(range(10_000, next(customers))).values()) == {1}

@@ -341,6 +341,7 @@ def test_the_worker_has_three_rights_and_its_children_none(worker: Worker) -> No
     found = dict(re.findall(r"^(Uid|Gid|Groups|Cap\w+|NoNewPrivs):\s+(.*?)\s*$", status, re.MULTILINE))
     assert found["Uid"].split() == found["Gid"].split() == ["1804"] * 4
     assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == 1 << 0 | 1 << 1 | 1 << 3
+    assert found["Groups"].split() == ["1808"]
     assert int(found["CapAmb"], 16) == 0
     assert found["NoNewPrivs"] == "1"
 

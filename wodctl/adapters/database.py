@@ -22,6 +22,9 @@ WORKER_CONNECTION = "host=/run/postgresql dbname=wod user=wod connect_timeout=5"
 WORKER_UID = 1804
 """The worker's user, whom the database knows as its owner; root on the host becomes it to be let in."""
 
+DATA_GID = 1808
+"""The group whose members reach the database's socket."""
+
 _ACTION_COLUMNS = """id, action, seat, last_seat, customer, workshop, source, state, reason, phases,
     created, started, finished, sender, client, completion, arrived,
     ARRAY(SELECT concat_ws(' ', kind, key, (SELECT string_agg(name, ', ') FROM jsonb_object_keys(body) AS name),
@@ -454,15 +457,21 @@ def connect_as_operator(state: Path) -> Database:
 
 @contextmanager
 def _as_worker() -> Iterator[None]:
-    """PostgreSQL asks the kernel for the effective uid when one connects; root has no account there."""
+    """PostgreSQL asks the kernel for the effective uid when one connects; root has no account there.
+
+    The group opens the socket's folder, which root no longer gets into once it is the worker.
+    """
     if os.geteuid() != 0:
         yield
         return
+    former = os.getegid()
+    os.setegid(DATA_GID)
     os.seteuid(WORKER_UID)
     try:
         yield
     finally:
         os.seteuid(0)
+        os.setegid(former)
 
 
 def _first_line(error: Exception) -> str:

@@ -21,6 +21,8 @@ from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
 """Uids and gids of the services, as in images/base/Dockerfile."""
+DATA = 1808
+"""The group whose members reach the database's socket."""
 
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
@@ -35,7 +37,7 @@ _READ_BY = {
     "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
             "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
-    "mail": ("WODSENDER",),
+    "intake": ("WODSENDER",),
 }  # fmt: skip
 
 
@@ -57,7 +59,9 @@ FOLDERS = (
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
-    Owned("run/db", DB, DB, 0o755),
+    # The owner is who runs us: his commands ask the database.
+    Owned("run/db", os.geteuid(), DATA, 0o770),
+    Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("data", -1, -1, 0o711),
@@ -142,11 +146,11 @@ class StateDirectory:
             text = environment.get_template(template).render(names)
             self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
             postfix += text
-        return {name: _fingerprint(text) for name, text in (read | {"mail": read["mail"] + postfix}).items()}
+        return {name: _fingerprint(text) for name, text in (read | {"mail": postfix}).items()}
 
     def has_other_settings(self, settings: Settings) -> bool:
         """Whether the services were given other settings than these; False before the first `up`."""
-        rendered = self.path / "rendered" / "settings.json"
+        rendered = self.path / "rendered" / "worker.json"
         return rendered.exists() and rendered.read_text() != settings.to_json()
 
     def write_compose_environment(self, values: dict[str, str]) -> Path:
