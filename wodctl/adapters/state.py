@@ -50,7 +50,7 @@ FOLDERS = (
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned("data/students", WORKER, WORKER, 0o711),
-    Owned("data/routes", HUB, PROXY, 0o750),
+    Owned("data/routes", HUB, PROXY, 0o2750),
 )
 
 
