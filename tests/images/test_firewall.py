@@ -273,6 +273,14 @@ def test_a_seat_reaches_the_internet(network: Network) -> None:
     assert network.reaches("one", "tcp", mirror(), 80)
 
 
+def test_hub_and_proxy_reach_only_seats_by_the_seats_network(network: Network) -> None:
+    """A service that was taken over finds no way out through the network that it shares with the seats."""
+    for who in ("hub", "proxy"):
+        assert not network.reaches(who, "tcp", mirror(), 80)
+        assert not network.reaches(who, "tcp", network.elsewhere, 8000)
+        assert not network.reaches(who, "tcp", GATEWAY, HOST_PORT)
+
+
 def test_a_seat_cannot_pretend_to_be_the_hub(network: Network) -> None:
     """Without capabilities no packet leaves a seat with an address that is not its own."""
     assert docker("exec", f"{MARK}-one", "python3", "-c", SPOOF, HUB, TWO) == ""

@@ -148,6 +148,7 @@ class Gate:
                 "MemorySwap": 64 << 20,
                 "CpuPeriod": 100_000,
                 "CpuQuota": 100_000,
+                "CpuShares": 16,
                 "PidsLimit": 64,
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
             },

@@ -63,6 +63,7 @@ RECORDED: dict[str, Any] = {
             "/run": "nosuid,nodev,mode=0755,uid=2003,gid=3003",
             "/var/lib/extrausers": "nosuid,nodev,mode=0755,size=64k,uid=2003,gid=3003",
         },
+        "CpuShares": 16,
         "PidsLimit": 512,
         "AutoRemove": True,
         "Mounts": [
@@ -394,6 +395,9 @@ ATTACKS = {
     "longer period": host(CpuPeriod=10000),
     "processor limit left out": without("HostConfig", "CpuQuota"),
     "processor limit of another kind beside": host(NanoCpus=64000000000),
+    "more weight than a seat has": host(CpuShares=1024),
+    "weight of a service, which is the engine's default": host(CpuShares=0),
+    "weight left out": without("HostConfig", "CpuShares"),
     "real time": host(CpuRealtimeRuntime=950000),
     "processors": host(CpusetCpus="0-63"),
     "too many processes": host(PidsLimit=513),
@@ -539,6 +543,15 @@ def test_a_container_that_is_no_server_of_ours_is_out_of_reach(inspected: dict[s
     """Name and labels must both say that it is a seat's server of this project."""
     with pytest.raises(Refused):
         POLICY.check_container(inspected)
+
+
+def test_the_server_of_a_seat_that_the_site_gave_up_can_be_removed() -> None:
+    """With fewer seats than before, a server beyond the last one is still one of ours, but none is created."""
+    POLICY.check_container(
+        {"Name": "/wod-student61", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "61"}}}
+    )
+    with pytest.raises(Refused, match="from 1 to 60"):
+        create(RECORDED, "/containers/create?name=wod-student61")
 
 
 def test_a_refusal_says_why_but_not_what_was_sent() -> None:

@@ -69,7 +69,7 @@ FOLDERS = (
     Owned("data/mail", 0, 0, 0o755),
     Owned("data/repositories", -1, -1, 0o755),
     Owned("data/students", WORKER, WORKER, 0o711),
-    Owned("data/routes", HUB, PROXY, 0o750),
+    Owned("data/routes", HUB, PROXY, 0o2750),
 )
 
 

@@ -79,11 +79,21 @@ class Site:
         return re.compile(rf"{re.escape(self.project)}-student([1-9][0-9]{{0,5}})")
 
     def seat(self, container_name: str) -> int:
-        """Number of the seat whose server has this name. Raises Refused if no seat's server is called so."""
+        """Number of the seat whose server has this name. Raises Refused if no seat's server is called so.
+
+        The seat may be one that the site no longer has: its server must still be seen and removed.
+        """
         match = self._container_name.fullmatch(container_name)
-        if not match or not self.first_seat <= int(match[1]) <= self.last_seat:
-            raise Refused(f"the container's name must be {self.project}-student<n>, n one of our seats")
+        if not match:
+            raise Refused(f"the container's name must be {self.project}-student<n>")
         return int(match[1])
+
+    def need_own(self, seat: int) -> None:
+        """Raise Refused unless the site has this seat."""
+        if not self.first_seat <= seat <= self.last_seat:
+            raise Refused(
+                f"n of {self.project}-student<n> must be from {self.first_seat} to {self.last_seat}"
+            )
 
     def values(self, seat: int) -> dict[str, str]:
         """What the {names} of the policy stand for in a document about this seat."""
@@ -235,6 +245,7 @@ class Policy:
 
     def _check_document(self, name: str, parameters: Mapping[str, str], body: bytes) -> bytes:
         seat = self._site.seat(parameters.get("name", ""))
+        self._site.need_own(seat)
         checked = _conform(self._documents[name], _document(body), "", self._site.values(seat))
         return json.dumps(checked).encode("ascii")
 

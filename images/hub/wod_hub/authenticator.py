@@ -1,17 +1,27 @@
 """Logins: whoever knows the password of a seat that is ready is its participant."""
 
 import asyncio
+import math
 import re
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from jupyterhub import orm
 from jupyterhub.auth import Authenticator
 from tornado import web
 from traitlets import Integer, Unicode
+
+from wod_hub.failures import Failures, Guesser
+from wodctl.model.seat import new_password, password_hash
+
+CHECKS_AT_ONCE = 2
+"""More would only take each other's processor, and that of the hub itself."""
+
+CHECKS_WAITING = 100
+"""A big class at the door; a check takes some 20 ms, so that the last of them waits a second or two."""
 
 SEAT = re.compile(r"student([1-9][0-9]{0,4})")
 
@@ -21,16 +31,23 @@ class SeatAuthenticator(Authenticator):
 
     The hash comes from the database function wod.seat_login(name), which gives no row for any other seat. An
     unknown name costs the same work as a wrong password. While the database is away, the login page says so.
+
+    Passwords are checked a few at a time, and not too many wait for that: beyond it the answer is 429 at once. So
+    it is, for a growing pause, to the place from where wrong passwords for a seat come one after the other; the
+    seat's participant elsewhere, and others at the same place, do not notice.
     """
 
     first_seat = Integer(1, help="The first seat of this backend.").tag(config=True)
     last_seat = Integer(100, help="The last seat of this backend.").tag(config=True)
     database = Unicode(help="Where seat_login() is: a connection string of PostgreSQL.").tag(config=True)
 
-    # A verification takes 64 MiB and some 50 ms: two at a time, or a crowd at the door would fill the memory.
-    _verifiers = ThreadPoolExecutor(2, thread_name_prefix="login")
+    _turns = asyncio.Semaphore(CHECKS_AT_ONCE)
+    _threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="login")
+    _waiting = 0
+    _failures = Failures()
     _hasher = PasswordHasher()
-    _nobody = _hasher.hash(secrets.token_urlsafe())
+    # Checking takes as much work as the hash says: this one says what those of seats say.
+    _nobody = password_hash(new_password())
 
     def normalize_username(self, username: str) -> str:
         """The name without what phones and copying add: capitals and spaces around it."""
@@ -45,19 +62,57 @@ class SeatAuthenticator(Authenticator):
         """No user but a seat can come to exist, whether by login or by API."""
         return self.is_seat(username)
 
+    def add_user(self, user: Any) -> None:
+        """Raises ValueError for a user who is not a seat, unless he is in the database already.
+
+        When the site has fewer seats than before, the servers of those that are gone can still be stopped.
+        """
+        # At its start JupyterHub comes with rows of its database; new users it wraps up first.
+        if isinstance(user, orm.User) and not self.is_seat(user.name):
+            self.log.warning("%s is not a seat of this backend any more.", user.name)
+        else:
+            super().add_user(user)
+
     async def authenticate(self, handler: web.RequestHandler, data: dict[str, Any]) -> str | None:
-        """The seat's name if the password is right, else None; HTTPError(503) while the database is away."""
+        """The seat's name if the password is right, else None.
+
+        Raises HTTPError(429) when the password was not looked at, because too many wait or too many were wrong, and
+        HTTPError(503) while the database is away.
+        """
         name, password = self.normalize_username(data.get("username", "")), data.get("password", "")
-        try:
-            known = await asyncio.get_running_loop().run_in_executor(
-                self._verifiers, self._is_right, name, password
+        # All names that no seat has are one: whoever makes them up has no more tries.
+        guesser = Guesser(name if self.is_seat(name) else "", _place(handler))
+        self._need_no_pause(guesser)
+        if self._waiting >= CHECKS_WAITING:
+            raise web.HTTPError(
+                429, "Too many are logging in at the moment. Please try again in a few seconds."
             )
+        self._waiting += 1
+        try:
+            async with self._turns:
+                # What waited in front of this one may have been wrong.
+                self._need_no_pause(guesser)
+                known = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._is_right, name, password
+                )
         except psycopg.Error as error:
             self.log.error("Nobody can log in: the database does not answer: %s", str(error).strip())
             raise web.HTTPError(
                 503, "Logging in is not possible at the moment. Please try again in a minute."
             ) from None
-        return name if known else None
+        finally:
+            self._waiting -= 1
+        if not known:
+            self._failures.add(guesser)
+            return None
+        self._failures.forget(guesser)
+        return name
+
+    def _need_no_pause(self, guesser: Guesser) -> None:
+        if seconds := math.ceil(self._failures.pause(guesser)):
+            raise web.HTTPError(
+                429, f"Too many wrong passwords for this user name. Please try again in {seconds} s."
+            )
 
     def _is_right(self, name: str, password: str) -> bool:
         stored = self._stored_hash(name) if self.is_seat(name) else None
@@ -76,3 +131,12 @@ class SeatAuthenticator(Authenticator):
         ) as connection:
             row = connection.execute("SELECT password_hash FROM wod.seat_login(%s)", (name,)).fetchone()
         return row[0] if row else None
+
+
+def _place(handler: web.RequestHandler) -> str:
+    """Where a request comes from: the address that the connection has, and the one that it was handed on for.
+
+    Both, because a seat can reach us without the proxy and claim to have been handed on for anybody.
+    """
+    connection: Any = handler.request.connection
+    return f"{connection.context.address[0]} {handler.request.remote_ip}"

@@ -34,8 +34,8 @@ class RoutesFile:
         """Replace the file in one step, so that Traefik never sees half of it."""
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps(routes))
-        # The proxy is another user. Nobody else has this volume, and the password in it is hashed.
-        new.chmod(0o644)
+        # The proxy is another user, whose group the folder hands on. For nobody else: there is a key in it.
+        new.chmod(0o640)
         os.replace(new, self.path)
 
 

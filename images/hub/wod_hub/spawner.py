@@ -25,6 +25,9 @@ STEP = 0.015
 ALIVE_CHECK = 1.0
 """Seconds between two looks at whether a container that does not answer still runs."""
 
+CPU_SHARES = 16
+"""Of 1024 that a service has: sixty busy seats together weigh about as much as the hub or the database alone."""
+
 
 class SeatSpawner(DockerSpawner):
     """Starts `student<n>`'s server as the container `<project>-student<n>`, as that seat and in its limits.
@@ -86,6 +89,7 @@ class SeatSpawner(DockerSpawner):
             },
             "memswap_limit": self.mem_limit,
             "pids_limit": self.pids_limit,
+            "cpu_shares": CPU_SHARES,
             "log_config": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         }
 
