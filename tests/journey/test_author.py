@@ -130,7 +130,7 @@ def test_the_author_lands_on_his_first_page_with_all_views_beside_it(desk, lab, 
 
 
 def test_a_save_is_in_the_browser_within_a_second(desk, lab, artefacts):
-    """From the file's last byte to the text on the open page: less than a second, unless others keep the machine busy."""
+    """From the file's last byte to the text on the open page: less than a second on a machine that is free."""
     before = (desk.folder / "0-ReadMeFirst.ipynb").read_text()
     waits = []
     for number in range(10):
