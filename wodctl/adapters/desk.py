@@ -4,32 +4,35 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from wodctl.adapters import process
-from wodctl.errors import EngineProblem
+from wodctl.errors import EngineProblem, UsageProblem
 from wodctl.model.settings import Settings
 
 _STOPPED_BY_HAND = 130
 
 
 class Desk:
-    """The desk of a project for the workshop in `folder`, published on the loopback address at `port`."""
+    """The desk for the workshop in `folder`, published on the loopback address at `port`; one for each port."""
 
     def __init__(self, root: Path, state: Path, project: str, folder: Path, port: int) -> None:
         self._file = root / "compose" / "laptop.yml"
-        self._settings = state / "author" / f"{project}.yml"
-        self._project = project
+        self._settings = state / "author" / f"{project}-{port}.yml"
+        self._project = f"{project}-author-{port}"
         self._folder = folder
         self._port = port
 
     def run(self, image: str, settings: Settings) -> None:
         """Run the desk in the foreground; when it ends, however it does, nothing of it is left.
 
-        It runs as the owner of the workshop's folder. Raises EngineProblem if it ends by itself.
+        It runs as the owner of the workshop's folder. Raises UsageProblem if the port is in use, EngineProblem if
+        the desk ends by itself.
         """
+        self._ensure_port_is_free()
         owner = self._folder.stat()
         self._write_settings(settings, owner.st_uid, owner.st_gid)
         environment = os.environ | {
@@ -43,10 +46,12 @@ class Desk:
         }
         progress = [] if sys.stderr.isatty() else ["--progress=quiet"]
         compose = ["docker", "compose", *progress, "-p", self._project, "-f", str(self._file)]
+        down = [*compose, "down", "--volumes", "--timeout=2"]
+        process.run(down, environment=environment)  # what a killed one left, perhaps another user's
         try:
             self._attend([*compose, "up", "--abort-on-container-exit"], environment)
         finally:
-            process.run([*compose, "down", "--volumes", "--timeout=2"], environment=environment)
+            process.run(down, environment=environment)
             self._settings.unlink(missing_ok=True)
 
     def _attend(self, words: list[str], environment: dict[str, str]) -> None:
@@ -67,10 +72,18 @@ class Desk:
             for number, handler in former.items():
                 signal.signal(number, handler)
         if code not in (0, _STOPPED_BY_HAND) and not stopped:
-            raise EngineProblem(
-                "The desk ended by itself; the lines above say why.",
-                hint=f"If port {self._port} is in use, choose another with --port.",
-            )
+            raise EngineProblem("The desk ended by itself; the lines above say why.")
+
+    def _ensure_port_is_free(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self._port))
+            except OSError as error:
+                raise UsageProblem(
+                    f"Port {self._port} of 127.0.0.1 cannot be used: {error.strerror}.",
+                    hint="Another desk may be open; choose another port with --port.",
+                ) from None
 
     def _write_settings(self, settings: Settings, uid: int, gid: int) -> None:
         """What notebooks are rendered with, for the author's eyes only: passwords may be among it."""

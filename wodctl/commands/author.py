@@ -40,4 +40,4 @@ def author(site: Site, path: Path, port: int) -> None:
         click.echo("Building the desk; minutes the first time …")
         site.builder.build(["desk"])
     click.echo("Open the address below in your browser; Ctrl-C ends it.")
-    Desk(site.root, site.state, f"{site.project}-author", folder, port).run(image, site.settings)
+    Desk(site.root, site.state, site.project, folder, port).run(image, site.settings)
