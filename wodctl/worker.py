@@ -35,6 +35,7 @@ from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
 SETTINGS = Path("/etc/wod/settings.json")
 HUB_TOKEN = Path("/run/secrets/hub-token")
+SEAT_KEY = Path("/run/secrets/seat-key")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE_WORKSHOPS = Path("/srv/workshops/private")
 SKELETON = Path("/usr/share/wod/skel")
@@ -100,7 +101,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         settings=settings,
         seats=database,
         actions=database,
-        hub=Hub(HUB_TOKEN.read_text().strip()),
+        hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
         homes=homes,
         workshops=Workshops(Catalogue(WORKSHOPS, private), settings.variables, [SKELETON]),
     )

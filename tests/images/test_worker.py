@@ -48,6 +48,7 @@ class Worker:
             *(
                 f"--volume={state}/run/db:/run/postgresql",
                 f"--volume={state}/hub-token:/run/secrets/hub-token:ro",
+                f"--volume={state}/seat-key:/run/secrets/seat-key:ro",
             ),
             *(f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
@@ -105,9 +106,10 @@ def worker() -> Iterator[Worker]:
     try:
         for behind in backstage(NAME, STATE):
             make_workshop(STATE / "workshops" / "WKSHP-Sample")
-            (STATE / "hub-token").write_text("the-token\n")
-            os.chown(STATE / "hub-token", 1804, 1804)
-            (STATE / "hub-token").chmod(0o400)
+            for name, text in (("hub-token", "the-token\n"), ("seat-key", "the-key\n")):
+                (STATE / name).write_text(text)
+                os.chown(STATE / name, 1804, 1804)
+                (STATE / name).chmod(0o400)
             docker("run", "--detach", f"--name={NAME}-hub", f"--network={NAME}", "--network-alias=hub",
                    "--network-alias=proxy", f"--volume={ROOT}/tests/images/stand_in_hub.py:/hub.py:ro",
                    behind.images["base"], "tini", "python3", "/hub.py")  # fmt: skip
@@ -193,7 +195,7 @@ def test_the_record_names_the_phases_and_no_secret(worker: Worker) -> None:
     assert [phase["name"] for phase in ended.phases] == list(PHASES)
     log = subprocess.run(["docker", "logs", NAME], capture_output=True, text=True, check=True)
     assert f"action {ended.id}: CREATE of seat 6" in log.stdout
-    assert not re.search("argon2|the-token|BEGIN", log.stdout + log.stderr)
+    assert not re.search("argon2|the-token|the-key|BEGIN", log.stdout + log.stderr)
 
 
 def test_cleanup_leaves_nothing_of_the_participant(worker: Worker) -> None:

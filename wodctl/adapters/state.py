@@ -18,8 +18,8 @@ from wodctl.adapters import process
 from wodctl.errors import StackProblem
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
-"""Uids and gids of the services, as in images/base/Dockerfile."""
+DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
 
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
@@ -40,6 +40,7 @@ FOLDERS = (
     Owned("rendered", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
@@ -85,17 +86,21 @@ class StateDirectory:
 
     def ensure_secrets(self, base_image: str) -> str:
         """Generate what is missing; returns a fingerprint that changes with the secrets and tells nothing of them."""
-        token = secrets.token_hex(32)
+        token, seat_key = secrets.token_hex(32), secrets.token_hex(32)
         wanted = {
             Owned("secrets/hub/cookie-secret", HUB, HUB, 0o400): secrets.token_hex(32),
             Owned("secrets/hub/proxy-password", HUB, HUB, 0o400): secrets.token_urlsafe(32),
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
+            Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
+            Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
+            Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
         }
-        missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
-        pair = {owned for owned in wanted if owned.path.endswith("-token")}
-        for owned in missing | (pair if missing & pair else set()):
-            self._write(self.path / owned.path, wanted[owned], mode=0o600)
+        # What several services share is new for all of them, or for none.
+        new = {text for owned, text in wanted.items() if not (self.path / owned.path).exists()}
+        for owned, text in wanted.items():
+            if text in new:
+                self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))

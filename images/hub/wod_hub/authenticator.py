@@ -11,7 +11,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from jupyterhub.auth import Authenticator
 from tornado import web
-from traitlets import Integer, Unicode
+from traitlets import Float, Integer, Unicode
+
+from wod_hub.login import SeatLoginHandler, SeatLogoutHandler
 
 SEAT = re.compile(r"student([1-9][0-9]{0,4})")
 
@@ -27,10 +29,17 @@ class SeatAuthenticator(Authenticator):
     last_seat = Integer(100, help="The last seat of this backend.").tag(config=True)
     database = Unicode(help="Where seat_login() is: a connection string of PostgreSQL.").tag(config=True)
 
+    seat_key = Unicode(help="What passes to seats are signed with; the doorman has it too.").tag(config=True)
+    login_days = Float(0.17, help="Days that a login lasts.").tag(config=True)
+
     # A verification takes 64 MiB and some 50 ms: two at a time, or a crowd at the door would fill the memory.
     _verifiers = ThreadPoolExecutor(2, thread_name_prefix="login")
     _hasher = PasswordHasher()
     _nobody = _hasher.hash(secrets.token_urlsafe())
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
+        """Login and logout in our way, which is found before the hub's."""
+        return [(r"/login", SeatLoginHandler), (r"/logout", SeatLogoutHandler)]
 
     def normalize_username(self, username: str) -> str:
         """The name without what phones and copying add: capitals and spaces around it."""
