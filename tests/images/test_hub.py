@@ -412,7 +412,7 @@ def test_a_participant_sees_nobody_else(hub: Hub, seat_one: dict[str, Any]) -> N
     assert hub.start(2) == 201
     try:
         assert browser.get("/hub/api/users").status == 403
-        assert browser.get("/user/student2/api/contents").status in (403, 404)
+        assert browser.get("/user/student2/api/contents", accept="*/*").status in (403, 404)
         assert browser.get("/hub/spawn/student2").status in (403, 404)
         assert browser.get("/hub/admin").status in (403, 404)
     finally:

@@ -33,6 +33,8 @@ def guarded(routes: dict[str, Any]) -> dict[str, Any]:
                 # The doorman gives the cookies back without the pass, which is no business of the seat's server.
                 "authResponseHeaders": ["Cookie"],
                 "preserveLocationHeader": True,
+                "trustForwardHeader": False,
+                "maxResponseBodySize": 1024,
             }
         }
         routers[name] = routers[name] | {"middlewares": [f"door_{seat[1]}"]}
