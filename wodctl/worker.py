@@ -40,6 +40,7 @@ HUB_TOKEN = Path("/run/secrets/hub-token")
 VAULT_PASSWORD = Path("/run/secrets/vault-password")
 API_PASSWORD = Path("/run/secrets/api-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
+SEAT_KEY = Path("/run/secrets/seat-key")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
@@ -107,7 +108,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         settings=settings,
         seats=database,
         actions=database,
-        hub=Hub(HUB_TOKEN.read_text().strip()),
+        hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
         homes=homes,
         workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
         registration=_registration(settings) if settings.WODAPIDB else None,

@@ -53,6 +53,8 @@ c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.authenticator_class = SeatAuthenticator
 c.SeatAuthenticator.first_seat = settings["WODUSERMIN"]
 c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
+c.SeatAuthenticator.seat_key = secret("seat-key")
+c.SeatAuthenticator.login_days = settings["WODCOOKIEDAYS"]
 c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
 # All whom the authenticator knows: that is the seats that are ready.
 c.SeatAuthenticator.allow_all = True

@@ -25,7 +25,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.conftest import ROOT, docker
 from wodctl.adapters import configuration
 from wodctl.adapters.builder import Builder
-from wodctl.adapters.state import DB, FOLDERS, GATE, HUB, PROXY
+from wodctl.adapters.state import DB, DOORMAN, FOLDERS, GATE, HUB, PROXY
+from wodctl.model import seat_pass
 
 PASSWORD = "correct-horse-7"  # noqa: S105
 STARTS = 2
@@ -77,31 +78,43 @@ class Page:
         return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split()) if found else ""
 
 
+def xsrf_of(page: Page) -> str:
+    """The word that a login form must send along."""
+    found = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
 class Browser:
     """Follows redirects and keeps cookies."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        self._opener = urllib.request.build_opener(cookies)
+        self.cookies = http.cookiejar.CookieJar()
+        processor = urllib.request.HTTPCookieProcessor(self.cookies)
+        self._opener = urllib.request.build_opener(processor)
 
     def claim(self, address: str) -> None:
         """From now on pretend to hand on the requests of somebody else."""
         self._opener.addheaders += [("X-Forwarded-For", address), ("X-Real-Ip", address)]
 
-    def get(self, path: str, form: dict[str, str] | None = None) -> Page:
+    @property
+    def cookies_domain(self) -> str:
+        """Whom the cookies are for."""
+        return str(urllib.parse.urlsplit(self._url).hostname)
+
+    def get(self, path: str, form: dict[str, str] | None = None, accept: str = "text/html") -> Page:
         data = urllib.parse.urlencode(form).encode() if form else None
+        request = urllib.request.Request(self._url + path, data, {"Accept": accept})  # noqa: S310
         try:
-            with self._opener.open(self._url + path, data, timeout=60) as answer:
+            with self._opener.open(request, timeout=60) as answer:
                 return self._page(answer)
         except urllib.error.HTTPError as error:
             return self._page(error)
 
     def log_in(self, name: str, password: str) -> Page:
-        form = self.get("/hub/login").text
-        xsrf = re.search(r'name="_xsrf" value="([^"]+)"', form)
-        assert xsrf, form
-        return self.get("/hub/login", {"_xsrf": xsrf[1], "username": name, "password": password})
+        form = {"_xsrf": xsrf_of(self.get("/hub/login")), "username": name, "password": password}
+        return self.get("/hub/login", form)
 
     @staticmethod
     def _page(answer: Any) -> Page:
@@ -167,10 +180,16 @@ class Hub:
             f"{self.url}/user/student{seat}{path}",
             method=method,
             data=body,
-            headers={"Authorization": f"token {self.token}"},
+            headers=self.headers(seat),
         )
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return json.loads(answer.read())
+
+    def headers(self, seat: int) -> dict[str, str]:
+        """What the doorman and the seat's server want to see."""
+        key = (self.state / "secrets" / "seat-key").read_text()
+        word = seat_pass.issue(key, f"student{seat}", time.time() + 600)
+        return {"Authorization": f"token {self.token}", "Cookie": f"{seat_pass.COOKIE}={word}"}
 
     def sql(self, statement: str) -> None:
         docker(
@@ -227,7 +246,7 @@ def exists(container: str) -> bool:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     state = Path("/var/lib/wod-tests")
     builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
-    names = ["db", "gate", "hub", "lab", "proxy"]
+    names = ["db", "doorman", "gate", "hub", "lab", "proxy"]
     builder.build([name for name in builder.missing() if name in names])
     # The path of a socket is known to the kernel in at most 108 characters.
     folder = Path(f"/tmp/wodtesthub-{os.getpid()}")
@@ -250,7 +269,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         device = ["--opt=type=none", "--opt=o=bind", f"--opt=device={folder}/data/routes"]
         docker("volume", "create", *device, f"{made.project}_routes")
         made.run("proxy", "--network-alias=proxy", f"--volume={made.project}_routes:/var/lib/traefik:ro")
-        made.wait_until_healthy("db", "gate", "proxy")
+        key = f"--volume={folder}/doorman:/run/secrets:ro"
+        made.run("doorman", "--network-alias=doorman", key)
+        made.wait_until_healthy("db", "doorman", "gate", "proxy")
         made.run_hub()
         made.wait_until_healthy("hub")
         made.sql(SEATS)
@@ -280,11 +301,14 @@ def prepare(folder: Path) -> None:
     folder.chmod(0o711)
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
     (folder / "secrets").chmod(0o755)
-    for name in ("admin-token", "cookie-secret", "proxy-password"):
+    for name in ("admin-token", "cookie-secret", "proxy-password", "seat-key"):
         secret = folder / "secrets" / name
         secret.write_text(uuid.uuid4().hex * 2)
         secret.chmod(0o400)
         os.chown(secret, HUB, HUB)
+    (folder / "doorman").mkdir()
+    shutil.copy(folder / "secrets" / "seat-key", folder / "doorman")
+    os.chown(folder / "doorman" / "seat-key", DOORMAN, DOORMAN)
     for seat in range(1, 16):
         home = folder / "data" / "students" / f"student{seat}"
         home.mkdir(mode=0o700)
@@ -496,7 +520,7 @@ def test_a_participant_sees_nobody_else(hub: Hub, seat_one: dict[str, Any]) -> N
     assert hub.start(2) == 201
     try:
         assert browser.get("/hub/api/users").status == 403
-        assert browser.get("/user/student2/api/contents").status in (403, 404)
+        assert browser.get("/user/student2/api/contents", accept="*/*").status in (403, 404)
         assert browser.get("/hub/spawn/student2").status in (403, 404)
         assert browser.get("/hub/admin").status in (403, 404)
     finally:
@@ -515,6 +539,49 @@ def test_a_servers_token_is_good_for_its_seat_only(hub: Hub, seat_one: dict[str,
 def test_metrics_are_not_public(hub: Hub) -> None:
     """The hub tells nobody without a token how it is doing."""
     assert hub.browser().get("/hub/metrics").status == 403
+
+
+def test_a_login_opens_the_own_seat_only(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """Who is logged in as student1 gets the login instead of student2's page, and with it student2's seat."""
+    assert hub.start(2) == 201
+    try:
+        browser = hub.browser()
+        assert browser.log_in("student1", PASSWORD).path == "/user/student1/lab"
+        page = browser.get("/user/student2/lab")
+        assert (page.status, page.path) == (200, "/hub/login")
+        assert 'name="password"' in page.text
+        # His own name and password lead him home and not round in a circle.
+        form = {"_xsrf": xsrf_of(page), "username": "student1", "password": PASSWORD}
+        assert browser.get("/hub/login?next=%2Fuser%2Fstudent2%2Flab", form).path == "/user/student1/lab"
+        page = browser.get("/user/student2/lab")
+        form = {"_xsrf": xsrf_of(page), "username": "student2", "password": PASSWORD}
+        assert browser.get("/hub/login?next=%2Fuser%2Fstudent2%2Flab", form).path == "/user/student2/lab"
+        # The pass of the former seat is gone.
+        assert browser.get("/user/student1/lab", accept="*/*").status == 403
+    finally:
+        hub.call("DELETE", "/users/student2")
+
+
+def test_the_pass_is_the_browsers_alone(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """No script can read the pass, no other site's page sends it along, and logging out takes it back."""
+    browser = hub.browser()
+    browser.log_in("student1", PASSWORD)
+    (cookie,) = [cookie for cookie in browser.cookies if cookie.name == seat_pass.COOKIE]
+    assert cookie.path == "/" and not cookie.secure
+    assert cookie.has_nonstandard_attr("HttpOnly")
+    assert cookie.get_nonstandard_attr("SameSite") == "Lax"
+    assert cookie.expires is not None
+    assert abs(cookie.expires - time.time() - SETTINGS["WODCOOKIEDAYS"] * 86400) < 60
+    browser.get("/hub/logout")
+    assert not [cookie for cookie in browser.cookies if cookie.name == seat_pass.COOKIE]
+
+
+def test_a_lost_pass_is_given_again(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """Who is logged in at the hub but has no pass any more gets a new one without being asked."""
+    browser = hub.browser()
+    browser.log_in("student1", PASSWORD)
+    browser.cookies.clear(browser.cookies_domain, "/", seat_pass.COOKIE)
+    assert browser.get("/user/student1/lab").path == "/user/student1/lab"
 
 
 # --- pages ---
@@ -579,7 +646,7 @@ def test_a_server_is_closed_in(hub: Hub, seat_one: dict[str, Any]) -> None:
 def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) -> None:
     """A server's environment holds its own token, no other secret, and nothing of how the site is built."""
     environment = "\n".join(seat_one["Config"]["Env"])
-    for name in ("admin-token", "cookie-secret", "proxy-password"):
+    for name in ("admin-token", "cookie-secret", "proxy-password", "seat-key"):
         assert (hub.state / "secrets" / name).read_text() not in environment, name
     assert (
         "docker.sock" not in environment
@@ -711,7 +778,7 @@ def test_a_restart_of_the_hub_disconnects_nobody(hub: Hub, seat_one: dict[str, A
     """A kernel's websocket works while the hub is away and after, and the hub knows the server again."""
     kernel = hub.server(1, "/api/kernels", "POST", b'{"name": "python3"}')["id"]
     url = f"ws://{hub.address('proxy')}:8000/user/student1/api/kernels/{kernel}/channels"
-    with connect(url, additional_headers={"Authorization": f"token {hub.token}"}) as channels:
+    with connect(url, additional_headers=hub.headers(1)) as channels:
         assert run_cell(channels, "x = 1; print(x)") == "1\n"
         docker("kill", hub.container("hub"))
         assert run_cell(channels, "x += 1; print(x)") == "2\n"

@@ -58,6 +58,7 @@ class Worker:
                 f"--volume={state}/run/db:/run/postgresql",
                 f"--volume={state}/hub-token:/run/secrets/hub-token:ro",
                 f"--volume={state}/api-password:/run/secrets/api-password:ro",
+                f"--volume={state}/seat-key:/run/secrets/seat-key:ro",
             ),
             *(f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
@@ -134,7 +135,11 @@ def worker() -> Iterator[Worker]:
         for behind in backstage(NAME, STATE, **PORTAL):
             for workshop in ("WKSHP-Sample", "WKSHP-Lab"):
                 make_workshop(STATE / "workshops" / workshop)
-            for name, content in (("hub-token", "the-token\n"), ("api-password", "the-password\n")):
+            for name, content in (
+                ("hub-token", "the-token\n"),
+                ("seat-key", "the-key\n"),
+                ("api-password", "the-password\n"),
+            ):
                 (STATE / name).write_text(content)
                 os.chown(STATE / name, 1804, 1804)
                 (STATE / name).chmod(0o400)
@@ -224,7 +229,7 @@ def test_the_record_names_the_phases_and_no_secret(worker: Worker) -> None:
     assert all(phase["seconds"] >= 0 for phase in ended.phases)
     log = subprocess.run(["docker", "logs", NAME], capture_output=True, text=True, check=True)
     assert f"action {ended.id}: CREATE of seat 6" in log.stdout
-    assert not re.search("argon2|the-token|BEGIN", log.stdout + log.stderr)
+    assert not re.search("argon2|the-token|the-key|BEGIN", log.stdout + log.stderr)
 
 
 def test_cleanup_leaves_nothing_of_the_participant(worker: Worker) -> None:

@@ -14,6 +14,11 @@ def new_password(stack, number: int) -> str:
 
 def log_in(page: Page, stack, user: str, password: str) -> None:
     page.goto(stack.url)
+    log_in_here(page, user, password)
+
+
+def log_in_here(page: Page, user: str, password: str) -> None:
+    """Fill in the login form that the page shows."""
     page.get_by_label("User name").fill(user)
     page.locator("#password_input").fill(password)
     page.get_by_role("button", name="Log in").click()
@@ -119,6 +124,52 @@ def test_a_restarted_hub_leaves_the_kernel_connected(stack, page):
         "the kernel's websocket had to be opened again"
     )
     stack.wodctl("action", "submit", "CLEANUP", "5", "27", "-w", "WKSHP-Welcome101", "--wait")
+
+
+def test_a_page_of_anothers_seat_never_runs_in_his_browser(stack, browser, page, artefacts):
+    """student14 opens a page that student15 serves from his seat: he gets the login, and no word of the page."""
+    for number in (14, 15):
+        send(stack, f"CREATE {number} {100 + number}", "WKSHP-Welcome101")
+        assert wait_for_action(stack, 100 + number, "CREATE")["state"] == "done"
+    trap = "/student/student15/trap.html"
+    docker(
+        *("exec", f"{stack.project}-student15", "sh", "-c"),
+        f"echo '<h1>trap</h1><script>document.title = \"sprung\"</script>' >{trap}",
+    )
+    address = f"{stack.url}/user/student15/files/trap.html"
+    other = browser.new_context()
+    try:
+        attacker = other.new_page()
+        log_in(attacker, stack, "student15", new_password(stack, 15))
+        expect(attacker).to_have_url(re.compile("/user/student15/lab"))
+        attacker.goto(address)
+        expect(attacker.get_by_role("heading")).to_have_text("trap")
+    finally:
+        other.close()
+
+    log_in(page, stack, "student14", new_password(stack, 14))
+    expect(page).to_have_url(re.compile("/user/student14/lab"))
+    expect(page.locator(".lm-TabBar-tab.jp-mod-current", has_text="0-ReadMeFirst.ipynb")).to_be_visible()
+    asked = page.evaluate("address => fetch(address).then(answer => answer.status)", address)
+    assert asked == 403
+    page.goto(address)
+    expect(page).to_have_url(re.compile("/hub/login"))
+    expect(page.get_by_label("User name")).to_be_visible()
+    assert page.title() != "sprung"
+    page.screenshot(path=artefacts / "anothers-seat.png")
+
+    page.goto(f"{stack.url}/user/student14/lab")
+    open_notebook(page, "1-WKSHP-Python.ipynb")
+    assert "I am student 14" in run_first_cell(page)
+    page.goto(address)
+    log_in_here(page, "student15", new_password(stack, 15))
+    expect(page.get_by_role("heading")).to_have_text("trap")
+    page.goto(f"{stack.url}/user/student14/lab")
+    expect(page).to_have_url(re.compile("/hub/login"))
+    for number in (14, 15):
+        stack.wodctl(
+            "action", "submit", "CLEANUP", str(number), str(100 + number), "-w", "WKSHP-Welcome101", "--wait"
+        )
 
 
 def test_what_cannot_be_carried_out_is_filed_with_its_reason(stack):

@@ -11,6 +11,7 @@ import urllib.request
 from typing import Any
 
 from wodctl.errors import ActionFailed, Unavailable
+from wodctl.model import seat_pass
 
 HUB_API = "http://hub:8081/hub/api"
 PROXY = "http://proxy:8000"
@@ -31,8 +32,9 @@ _AWAY = {429, 502, 503, 504}
 class Hub:
     """Servers and login sessions of the students, by user name. Raises Unavailable if the hub is away."""
 
-    def __init__(self, token: str, *, api: str = HUB_API, proxy: str = PROXY) -> None:
+    def __init__(self, token: str, seat_key: str, *, api: str = HUB_API, proxy: str = PROXY) -> None:
         self._token = token
+        self._seat_key = seat_key
         self._api = api
         self._proxy = proxy
         # Whatever proxies the site has for the internet, these two are next door.
@@ -81,9 +83,13 @@ class Hub:
     def wait_for_answer(self, user: str) -> None:
         """Return once the user's server answers where a browser would ask, through the proxy."""
         end = time.monotonic() + ANSWER_TIMEOUT
+        word = seat_pass.issue(self._seat_key, user, time.time() + 2 * ANSWER_TIMEOUT)
+        request = urllib.request.Request(  # noqa: S310 - always the address above
+            f"{self._proxy}/user/{user}/api", headers={"Cookie": f"{seat_pass.COOKIE}={word}"}
+        )
         while True:
             try:
-                with self._opener.open(f"{self._proxy}/user/{user}/api", timeout=5) as answer:
+                with self._opener.open(request, timeout=5) as answer:
                     if answer.status == 200:
                         return
                     found = f"status {answer.status}"

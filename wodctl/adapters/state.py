@@ -19,8 +19,8 @@ from wodctl.adapters import process
 from wodctl.errors import StackProblem
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE = 1800, 1801, 1802, 1803, 1804, 1805
-"""Uids and gids of the services, as in images/base/Dockerfile."""
+DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
 DATA = 1808
 """The group whose members reach the database's socket."""
 
@@ -56,6 +56,7 @@ FOLDERS = (
     Owned("rendered", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
@@ -104,7 +105,7 @@ class StateDirectory:
 
     def ensure_secrets(self, base_image: str) -> str:
         """Generate what is missing; returns a fingerprint that changes with the secrets and tells nothing of them."""
-        token = secrets.token_hex(32)
+        token, seat_key = secrets.token_hex(32), secrets.token_hex(32)
         wanted = {
             Owned("secrets/hub/cookie-secret", HUB, HUB, 0o400): secrets.token_hex(32),
             Owned("secrets/hub/proxy-password", HUB, HUB, 0o400): secrets.token_urlsafe(32),
@@ -113,11 +114,16 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
+            Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
+            Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
         }
-        missing = {owned for owned in wanted if not (self.path / owned.path).exists()}
-        pair = {owned for owned in wanted if owned.path.endswith("-token")}
-        for owned in missing | (pair if missing & pair else set()):
-            self._write(self.path / owned.path, wanted[owned], mode=0o600)
+        # What several services share is new for all of them, or for none; what is empty is the operator's to fill in.
+        missing = [owned for owned in wanted if not (self.path / owned.path).exists()]
+        new = {wanted[owned] for owned in missing}
+        for owned, text in wanted.items():
+            if owned in missing or (text and text in new):
+                self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))

@@ -12,9 +12,10 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from jupyterhub import orm
 from jupyterhub.auth import Authenticator
 from tornado import web
-from traitlets import Integer, Unicode
+from traitlets import Float, Integer, Unicode
 
 from wod_hub.failures import Failures, Guesser
+from wod_hub.login import SeatLoginHandler, SeatLogoutHandler
 from wodctl.model.seat import new_password, password_hash
 
 CHECKS_AT_ONCE = 2
@@ -41,6 +42,9 @@ class SeatAuthenticator(Authenticator):
     last_seat = Integer(100, help="The last seat of this backend.").tag(config=True)
     database = Unicode(help="Where seat_login() is: a connection string of PostgreSQL.").tag(config=True)
 
+    seat_key = Unicode(help="What passes to seats are signed with; the doorman has it too.").tag(config=True)
+    login_days = Float(0.17, help="Days that a login lasts.").tag(config=True)
+
     _turns = asyncio.Semaphore(CHECKS_AT_ONCE)
     _threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="login")
     _waiting = 0
@@ -48,6 +52,10 @@ class SeatAuthenticator(Authenticator):
     _hasher = PasswordHasher()
     # Checking takes as much work as the hash says: this one says what those of seats say.
     _nobody = password_hash(new_password())
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
+        """Login and logout in our way, which is found before the hub's."""
+        return [(r"/login", SeatLoginHandler), (r"/logout", SeatLogoutHandler)]
 
     def normalize_username(self, username: str) -> str:
         """The name without what phones and copying add: capitals and spaces around it."""

@@ -16,6 +16,8 @@ from cryptography.x509.oid import NameOID
 from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
 from traitlets import default, observe
 
+from wod_hub.guard import guarded
+
 STEP = 0.01
 """Seconds between two looks at whether a route is live."""
 
@@ -33,7 +35,7 @@ class RoutesFile:
     def atomic_dump(self, routes: dict[str, Any]) -> None:
         """Replace the file in one step, so that Traefik never sees half of it."""
         new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(routes))
+        new.write_text(json.dumps(guarded(routes)))
         # The proxy is another user, whose group the folder hands on. For nobody else: there is a key in it.
         new.chmod(0o640)
         os.replace(new, self.path)
