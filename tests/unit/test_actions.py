@@ -30,8 +30,8 @@ class Register:
     updates: Any = ()
 
     def seat(self, number: int) -> Seat | None:
-        assert number == 3
-        return self.seat_3
+        assert number in (3, 21)
+        return self.seat_3 if number == 3 else None
 
     def _becomes(self, **changes: Any) -> None:
         self.seat_3 = replace(self.seat_3, **changes)
@@ -157,6 +157,7 @@ class Stand:
     trouble_at: str = ""
     trouble: BaseException = field(default_factory=lambda: ActionFailed("The engine is out of addresses."))
     portal: Portal | None = None
+    last_seat: int = 20
 
     def order(
         self,
@@ -195,7 +196,9 @@ class Stand:
 
     def site(self) -> Site:
         parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
-        settings = SimpleNamespace(UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=20, WODBASESTDID=100)
+        settings = SimpleNamespace(
+            UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=self.last_seat, WODBASESTDID=100
+        )
         return Site(settings, self.register, self.register, *parts, self.portal)
 
 
@@ -228,6 +231,15 @@ def test_create_says_what_is_odd_about_what_it_delivered(stand: Stand) -> None:
     action = stand.order("CREATE", workshop="CHLG-Welcome101")
     assert (action.state, action.reason) == ("done", "A notebook is not JSON.")
     assert stand.order("CREATE", 18).reason is None
+
+
+def test_a_seat_that_the_site_gave_up_is_still_taken_back(stand: Stand) -> None:
+    """With fewer seats than before, a lease beyond them ends as every other, and no new one begins there."""
+    stand.last_seat = 2
+    with leased_to(stand, 17):
+        assert stand.order("CLEANUP").state == "done"
+        assert stand.register.seat_3.state == "free"
+        assert stand.order("CREATE", 18).state == "rejected"
 
 
 def test_create_lends_the_seat_for_the_time_of_the_workshop(stand: Stand) -> None:

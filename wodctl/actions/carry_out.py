@@ -101,6 +101,9 @@ def _do(step: Any, site: Site, phases: Phases) -> Outcome:
 
 
 def _check(order: Order, site: Site) -> None:
+    # A seat that the site has given up since it was lent is taken back all the same; it is forgotten once it is free.
+    if order.action != "CREATE" and order.first == order.last and site.seats.seat(order.first) is not None:
+        return
     check_order(order, seat_min=site.settings.WODUSERMIN, seat_max=site.settings.WODUSERMAX)
 
 

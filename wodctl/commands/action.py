@@ -132,6 +132,12 @@ def retry(site: Site, number: int) -> None:
     """
     database = connect_as_operator(site.state)
     found = _known(database, number)
+    seat = database.seat(found.seat) if found.seat else None
+    if seat and seat.state in ("preparing", "ready") and seat.customer != found.customer:
+        raise ActionFailed(
+            f"Seat {seat.number} belongs to customer {seat.customer} by now; action {number} would take it from him.",
+            hint="`wodctl student show` tells until when; `wodctl action submit` orders what is to be done after that.",
+        )
     if not database.retry_action(number):
         raise UsageProblem(
             f"Action {number} {_became(found)}; only one that has failed can be tried again.",
@@ -148,7 +154,9 @@ def _order(site: Site, kind: str, seats: str, customer: int, workshop: str | Non
     if kind != "PURGE" and not workshop:
         raise UsageProblem(f"{kind} needs to know the workshop.", hint="Name it with -w WKSHP-NAME.")
     order = Order(kind, int(words[1]), int(words[2] or words[1]), customer, workshop)
-    check_order(order, seat_min=site.settings.WODUSERMIN, seat_max=site.settings.WODUSERMAX)
+    if kind == "CREATE":
+        # What takes a seat back, the worker checks: a seat may still be lent that the site has given up since.
+        check_order(order, seat_min=site.settings.WODUSERMIN, seat_max=site.settings.WODUSERMAX)
     return order
 
 
