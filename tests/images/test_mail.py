@@ -162,7 +162,7 @@ def mail(tmp_path_factory):
             ),
             *(f"--health-cmd={INTAKE_HEALTHY}", "--health-interval=1s"),
             *(f"--volume={NAME}-run:/run/postgresql", f"--volume={state}/run/intake:/run/intake"),
-            f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro",
+            f"--volume={state}/rendered/intake.json:/etc/wod/settings.json:ro",
             *(builder.tag("mail"), "--", "python3", "-I", "-m", "wodctl.intake"),
         )
         docker(
