@@ -60,7 +60,7 @@ class Worker:
                 f"--volume={state}/api-password:/run/secrets/api-password:ro",
                 f"--volume={state}/seat-key:/run/secrets/seat-key:ro",
             ),
-            *(f"--volume={state}/rendered/settings.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
+            *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
             *("--tmpfs=/run/wod:mode=1777,size=1m", *more, self.behind.images["worker"]),
         )
