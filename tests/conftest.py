@@ -1,6 +1,7 @@
 """What the tests share: the checkout, and a stack of their own for those that need one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -68,8 +69,10 @@ def stack():
     ARTEFACTS.mkdir(exist_ok=True)
     keep = bool(os.environ.get("WOD_TESTS_KEEP"))
     made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18800, mail_port=20825)
-    if not keep and (made.state / "rendered" / "compose.env").exists():
-        made.wodctl("down", "--volumes", "--yes")
+    if not keep:
+        if (made.state / "rendered" / "compose.env").exists():
+            made.wodctl("down", "--volumes", "--yes")
+        shutil.rmtree(made.state, ignore_errors=True)
     started = made.wodctl("up", check=False, timeout=2400)
     (ARTEFACTS / "up.txt").write_text(started.stdout + started.stderr)
     assert started.returncode == 0, started.stdout + started.stderr
