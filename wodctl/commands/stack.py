@@ -113,9 +113,11 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
     seats = site.engine.seats()
     site.engine.remove([container["Id"] for container in seats])
-    _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
-    # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart.
+    # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
+    # networks go, since this would make them again.
+    _compose(site, file, ["stop", "firewall"])
     _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
+    _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
         StateDirectory(site.state, site.root).remove(["data", "run", "secrets", "rendered"], base)
