@@ -86,7 +86,7 @@ class Builder:
         tags = {name: self.tag(name) for name in {*self.images(), *names, "toolchain"}}
         variables = {f"TAG_{name.upper()}": tag.partition(":")[2] for name, tag in tags.items()}
         self._bake(names, variables | self._site_variables(rootfs), progress)
-        _remove_superseded(set(tags.values()))
+        self._remove_superseded(set(tags.values()))
 
     # --- what goes into an image ---
 
@@ -211,6 +211,29 @@ class Builder:
             raise _build_failed(report, names, log)
 
 
+    def _remove_superseded(self, current: set[str]) -> None:
+        """Remove what this state directory built before under the same names.
+
+        Kept is what a container runs or is told to start, and what another checkout or stack on this host built.
+        """
+        present = _present()
+        record = self._folder / "tags"
+        built = set(record.read_text().split()) if record.exists() else set()
+        replaced = {tag.partition(":")[0] for tag in current & present}
+        former = {tag for tag in (built & present) - current if tag.partition(":")[0] in replaced}
+        for container in inspect_containers() if former else []:
+            # The environment of the hub and the gate names the image of the seats.
+            named = " ".join([container["Config"]["Image"], *container["Config"]["Env"]])
+            former -= set(_TAGGED_BY_US.findall(named))
+        for tag in sorted(former):
+            try:
+                process.run(["docker", "image", "rm", tag])
+            except process.ProgramFailed:
+                continue  # in use since we looked, or already gone
+        kept = ((built | current) & present) - former
+        record.write_text("".join(f"{tag}\n" for tag in sorted(kept)))
+
+
 class _Report:
     """Reads BuildKit's plain progress: tells of steps that do work, and keeps what explains a failure."""
 
@@ -277,24 +300,6 @@ def _present() -> set[str]:
     return set(
         process.run(["docker", "image", "ls", "--filter", "reference=wod/*", "--format", form]).split()
     )
-
-
-def _remove_superseded(current: set[str]) -> None:
-    """Remove former images of those that are there, but none that a container runs or is told to start."""
-    present = _present()
-    replaced = {tag.partition(":")[0] for tag in current & present}
-    former = {
-        tag for tag in present - current if tag.partition(":")[0] in replaced and _TAGGED_BY_US.fullmatch(tag)
-    }
-    for container in inspect_containers() if former else []:
-        # The environment of the hub and the gate names the image of the seats.
-        named = " ".join([container["Config"]["Image"], *container["Config"]["Env"]])
-        former -= set(_TAGGED_BY_US.findall(named))
-    for tag in sorted(former):
-        try:
-            process.run(["docker", "image", "rm", tag])
-        except process.ProgramFailed:
-            continue  # in use since we looked, or already gone
 
 
 def _named_sources(dockerfile: str) -> Iterator[str]:
