@@ -210,7 +210,6 @@ class Builder:
         if bake.returncode != 0:
             raise _build_failed(report, names, log)
 
-
     def _remove_superseded(self, current: set[str]) -> None:
         """Remove what this state directory built before under the same names.
 
