@@ -13,6 +13,7 @@ nothing.
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -31,6 +32,7 @@ from jinja2 import (
     nodes,
     pass_context,
 )
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import Template
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
@@ -56,6 +58,8 @@ MOST_TOKENS = 50_000
 
 _LARGEST_VALUE = 256 * 1024
 _DEEPEST_VALUES = 20
+_PIECES = 64
+"""Pieces of a result that are counted together."""
 _COMPILED_BYTES = 64 * 1024**2
 
 _SUFFIXES = (".ipynb", ".yaml", ".py", ".sh", ".src", ".tf", ".env")
@@ -311,25 +315,39 @@ def _as_text(_context: Context, value: Any) -> Any:
 
 
 @pass_context
-def _as_json_text(_context: Context, value: Any) -> Any:
+def _as_json_text(_context: Context, value: Any) -> str:
     """What an expression puts into a notebook, as it must be written within a JSON string.
 
     Markup is text of the notebook itself (out of a macro or a block), or a value that the author vouches for
     with the filter `safe`.
     """
     if isinstance(value, Markup):
-        return value
+        return str(value)
     text = "" if value is None else str(value)
     return _escaped_once(text) if len(text) <= _SHORT else _escaped(text)
 
 
-def _escaped(text: str) -> Markup:
-    return Markup(json.dumps(text, ensure_ascii=False)[1:-1])  # noqa: S704
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 # The same few names come in every cell, and for every seat.
 _escaped_once = functools.lru_cache(maxsize=4096)(_escaped)
 _SHORT = 200
+
+
+class _NotebookCode(CodeGenerator):
+    """Compiles templates that write what `_as_json_text` returns as it is.
+
+    Jinja would escape it for HTML, and since that means to make Markup of it only to find that it needs nothing,
+    it would take most of the time of a notebook with many expressions.
+    """
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write(f"({finalize.src}")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write("))")
 
 
 def _without_markup(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -344,6 +362,7 @@ def _without_markup(function: Callable[..., Any]) -> Callable[..., Any]:
 # not be escaped again. The filters that make Markup because they escaped for HTML must not be taken for that.
 _TEXT = _Environment(_as_text, autoescape=False)
 _NOTEBOOK = _Environment(_as_json_text, autoescape=True)
+_NOTEBOOK.code_generator_class = _NotebookCode
 for _name in ("e", "escape", "forceescape", "tojson", "urlize", "xmlattr"):
     _NOTEBOOK.filters[_name] = _without_markup(_NOTEBOOK.filters[_name])
 _GLOBALS = {name: _TEXT.globals[name] for name in ("cycler", "dict", "joiner", "namespace", "range")}
@@ -477,14 +496,15 @@ class _Room:
 def _run(source: Source, template: Template, values: Values, room: _Room) -> bytes:
     most = min(LARGEST_RESULT, room.left)
     size = 0
-    pieces = []
+    pieces: list[str] = []
     context = template.new_context(values, shared=True)  # type: ignore[arg-type]  # any Mapping does
     try:
-        for piece in template.root_render_func(context):
-            size += len(piece)
+        written = template.root_render_func(context)
+        while some := list(itertools.islice(written, _PIECES)):
+            size += sum(map(len, some))
             if size > most:
                 raise BadValue(f"the result has more than {most // 1024**2} MiB")
-            pieces.append(piece)
+            pieces += some
         room.left -= size
         end = source.content[len(source.content.rstrip(b"\n")) :].decode()
         return _with_last_newlines("".join(pieces), end).encode("utf-8")

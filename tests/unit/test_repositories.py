@@ -11,6 +11,7 @@ import sys
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -76,7 +77,7 @@ def origin(tmp_path: Path) -> Origin:
 def fetcher(state: Path, url: str, branch: str = "", kind: str = "public", **settings: str) -> Repositories:
     names = {"public": ("WODNOBOREPO", "WODNOBOBRANCH"), "private": ("WODPRIVREPO", "WODPRIVBRANCH")}[kind]
     given = dict(zip(names, (url, branch), strict=True)) | settings
-    return Repositories(ROOT, state, configuration.load(ROOT, state, {}, given)[0])
+    return Repositories.of(ROOT, state, configuration.load(ROOT, state, {}, given)[0])
 
 
 def version(state: Path, kind: str = "public") -> str:
@@ -206,7 +207,7 @@ def test_a_repository_that_is_away_or_refused_leaves_the_last_good_commit(
         told = "a link that leads out of it: 'WKSHP-X/up'"
     elif trouble == "many":
         monkeypatch.setattr(repositories, "MOST_FILES", 2)
-        told = "has 3 files; at most 2 are taken"
+        told = "has more than 2 files and folders"
         origin.add("WKSHP-X/third", "x")
     elif trouble == "large":
         monkeypatch.setattr(repositories, "MOST_BYTES", 2**20)
@@ -374,7 +375,13 @@ class Forge(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def forge(origin: Origin, tmp_path: Path) -> Iterator[tuple[type[Forge], str, Path]]:
-    """A server on this host with a certificate of its own; its handler, address and authority."""
+    with serving(origin, tmp_path, "127.0.0.1") as found:
+        yield found
+
+
+@contextmanager
+def serving(origin: Origin, folder: Path, address: str) -> Iterator[tuple[type[Forge], str, Path]]:
+    """A server on this host with a certificate of its own; its handler, address and authority, in `folder`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)
@@ -386,25 +393,27 @@ def forge(origin: Origin, tmp_path: Path) -> Iterator[tuple[type[Forge], str, Pa
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(1))
         .not_valid_after(now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    authority = tmp_path / "ca.pem"
+    authority = folder / "ca.pem"
     authority.write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "both.pem").write_bytes(
+    (folder / "both.pem").write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + authority.read_bytes()
     )
     handler = type("Handler", (Forge,), {"origin": origin.path, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = http.server.ThreadingHTTPServer((address, 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
+    context.load_cert_chain(folder / "both.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler, f"https://127.0.0.1:{server.server_port}/origin/.git", authority
-    server.shutdown()
-    server.server_close()
+    try:
+        yield handler, f"https://{address}:{server.server_port}/{origin.path.name}/.git", authority
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(("written", "user"), [(f"{TOKEN}\n", "git"), (f"oauth2:{TOKEN}", "oauth2")])
