@@ -5,10 +5,11 @@ newlines kept, an undefined variable is an error, a variable's value may hold Ji
 better than there: what an expression puts into a notebook is escaped, so that no value can break its JSON;
 and templates run in a sandbox, because workshops come from repositories that others write.
 
-Time and memory are bounded. A file whose expressions only look values up costs no more than it is long, and
-is rendered here; one that loops, calls or computes is rendered by a process of its own with limits
-(`confined`). Parsing is bounded by the length of a file and its number of tokens, and compiling computes
-nothing.
+Time and memory are bounded. A file whose expressions only look values up, small ones that are looked up
+themselves, costs little more than it is long, and is rendered here; one that loops, calls or computes, in the
+file or in the value of a variable, is rendered by a process of its own with limits (`confined`). Parsing is
+bounded by the length of a file and its number of tokens, and compiling computes nothing; all files of a
+workshop together have some seconds for both.
 """
 
 import functools
@@ -17,6 +18,7 @@ import itertools
 import json
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,20 +49,26 @@ from wodctl.errors import ContentProblem
 LARGEST_TEMPLATE = 32 * 1024**2
 """Bytes that a file to be rendered may have."""
 
-LARGEST_RESULT = 64 * 1024**2
+LARGEST_RESULT = 32 * 1024**2
 """Characters that one file may have once it is rendered."""
 
-LARGEST_RESULTS = 256 * 1024**2
+LARGEST_RESULTS = 64 * 1024**2
 """Characters that all files of a workshop together may have once they are rendered."""
 
 MOST_TOKENS = 50_000
 """Words and signs that the expressions of one file may have, its text between them counting as one."""
 
+SECONDS = 10.0
+"""Of processor time, for all files of a workshop that are rendered in this process."""
+
 _LARGEST_VALUE = 256 * 1024
+_LARGEST_PLAIN_VALUE = 64 * 1024
 _DEEPEST_VALUES = 20
 _PIECES = 64
 """Pieces of a result that are counted together."""
 _COMPILED_BYTES = 64 * 1024**2
+_EXPRESSION_BYTES = 1024
+"""What a compiled expression takes in memory, and some more; see _cost."""
 
 _SUFFIXES = (".ipynb", ".yaml", ".py", ".sh", ".src", ".tf", ".env")
 _JINJA = ("{{", "{%", "{#")
@@ -97,14 +105,23 @@ def render(sources: Sequence[Source], variables: Mapping[str, Any]) -> list[byte
     results: dict[int, bytes] = {}
     laborious: dict[int, Source] = {}
     room = _Room(LARGEST_RESULTS)
-    values = Values(variables)
+    values = Values(variables, only_plain=True)
+    end = time.thread_time() + SECONDS
     for number, source in enumerate(sources):
+        if time.thread_time() > end:
+            raise ContentProblem(
+                f"Rendering all files up to {source.path} takes more than {SECONDS:.0f} s: expected fewer of them, "
+                "or fewer expressions."
+            )
         compiled = _compiled(source)
-        if compiled is None:
-            results[number] = source.content
-        elif compiled.plain:
-            results[number] = _run(source, compiled.template, values, room)
-        else:
+        try:
+            if compiled is None:
+                results[number] = source.content
+            elif compiled.plain:
+                results[number] = _run(source, compiled.template, values, room)
+            else:
+                laborious[number] = source
+        except _Laborious:
             laborious[number] = source
     if laborious:
         results |= zip(laborious, confined.render(list(laborious.values()), variables), strict=True)
@@ -153,14 +170,19 @@ class BadValue(Exception):
     """The value of a variable cannot be worked out; the text says which and why."""
 
 
+class _Laborious(BaseException):
+    """Something has to be worked out that this process must not. Nobody on the way up may take it for a mistake."""
+
+
 class Values(Mapping[str, Any]):
     """The variables as templates see them: each worked out when first asked for, Jinja in its value included.
 
     `hostvars[inventory_hostname]` is these same variables: the idiom for names that Jinja cannot spell, such
-    as `IP-WKSHP-Docker101`.
+    as `IP-WKSHP-Docker101`. `only_plain`: a value that computes, or is large, raises `_Laborious`.
     """
 
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], *, only_plain: bool = False) -> None:
+        self._only_plain = only_plain
         host = str(variables.get("inventory_hostname") or variables.get("WODBEFQDN") or "localhost")
         self._given = {**_GLOBALS, **variables, "inventory_hostname": host, "hostvars": {host: self}}
         self._known: dict[str, Any] = {}
@@ -168,7 +190,10 @@ class Values(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
-            self._known[name] = self._work_out(name, self._given[name])
+            value = self._work_out(name, self._given[name])
+            if self._only_plain and name != "hostvars" and _size(value) > _LARGEST_PLAIN_VALUE:
+                raise _Laborious
+            self._known[name] = value
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
@@ -211,7 +236,9 @@ class Values(Mapping[str, Any]):
         return value
 
     def _expand_text(self, text: str) -> Any:
-        template, single = _value_template(text)
+        template, single, plain = _value_template(text)
+        if self._only_plain and not plain:
+            raise _Laborious
         context = template.new_context(self, shared=True)  # type: ignore[arg-type]  # any Mapping does
         pieces = []
         size = 0
@@ -246,16 +273,33 @@ def _has_jinja(value: Any) -> bool:
     return False
 
 
+def _size(value: Any) -> int:
+    """The characters of a value with all that is in it, or some number above the limit for a plain one."""
+    size, left = 0, [value]
+    while left and size <= _LARGEST_PLAIN_VALUE:
+        one = left.pop()
+        size += len(one) if isinstance(one, str) else 8
+        if isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, int):
+            size += one.bit_length() // 3
+    return size
+
+
 @functools.lru_cache(maxsize=1024)
-def _value_template(text: str) -> tuple[Template, bool]:
-    """The template of a variable's value, and whether it is one expression, whose result keeps its type."""
+def _value_template(text: str) -> tuple[Template, bool, bool]:
+    """The template of a variable's value; whether it is one expression, whose result keeps its type; and whether
+    it only looks values up."""
     tree = _TEXT.parse(text)
+    plain = _only_looks_up(tree)
     if not _is_one_expression(tree):
-        return _TEXT.from_string(tree), False
+        return _TEXT.from_string(tree), False, plain
     output = tree.body[0]
     assert isinstance(output, nodes.Output)
     assignment = nodes.Assign(nodes.Name("result", "store"), output.nodes[0], lineno=1)
-    return _TEXT.from_string(nodes.Template([assignment], lineno=1)), True
+    return _TEXT.from_string(nodes.Template([assignment], lineno=1)), True, plain
 
 
 def _is_one_expression(tree: nodes.Template) -> bool:
@@ -403,6 +447,9 @@ _CHEAP_TESTS = {
     "in",
 }
 _MOST_PLAIN_NODES = 20_000
+_MOST_MADE = 200
+"""Values that a plain file may make new texts and lists of; the rest is written as it is found."""
+_MAKES = (nodes.Filter, nodes.List, nodes.Tuple, nodes.Concat, nodes.Add, nodes.Sub, nodes.Compare)
 
 
 @dataclass(frozen=True)
@@ -456,8 +503,13 @@ def _compiled(source: Source) -> _Compiled | None:
         except UnicodeDecodeError:
             return None
         compiled = _compile(source, text)
-        _cache.put(key, len(source.content), compiled)
+        _cache.put(key, _cost(source.content), compiled)
     return compiled
+
+
+def _cost(content: bytes) -> int:
+    """The memory that a compiled template takes, roughly."""
+    return 2 * len(content) + _EXPRESSION_BYTES * (content.count(b"{{") + content.count(b"{%"))
 
 
 def _compile(source: Source, text: str) -> _Compiled:
@@ -472,10 +524,20 @@ def _compile(source: Source, text: str) -> _Compiled:
 
 
 def _only_looks_up(tree: nodes.Template) -> bool:
+    made = 0
     for number, node in enumerate(tree.find_all(nodes.Node)):
-        if number > _MOST_PLAIN_NODES or not _is_cheap(node):
+        if isinstance(node, _MAKES) and not _is_of_constants(node):
+            made += sum(1 for _ in node.iter_child_nodes())
+        if number > _MOST_PLAIN_NODES or made > _MOST_MADE or not _is_cheap(node):
             return False
     return True
+
+
+def _is_of_constants(node: nodes.Node) -> bool:
+    """Whether it is a comparison with a constant, as in `MODEWS == 'CHLG'`, which makes nothing."""
+    return isinstance(node, nodes.Compare) and all(
+        one.op in ("eq", "ne") and isinstance(one.expr, nodes.Const) for one in node.ops
+    )
 
 
 def _is_cheap(node: nodes.Node) -> bool:

@@ -4,13 +4,15 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from notebooks_loader import skeleton, tree
+from notebooks_loader import delivery, skeleton, tree
 from notebooks_loader.catalogue import Catalogue
 from notebooks_loader.delivery import deliver
 from notebooks_loader.validation import problems
@@ -229,6 +231,55 @@ def test_a_tree_that_is_too_large_is_refused(root: Path, home: Path, monkeypatch
     monkeypatch.setattr(tree, "MOST_BYTES", 1000)
     with pytest.raises(ContentProblem, match="WKSHP-X has more than"):
         give(root, home)
+
+
+def test_what_is_too_much_to_be_rendered_is_not_even_read(
+    root: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All templates together have a limit."""
+    monkeypatch.setattr(delivery, "LARGEST_TEMPLATES", 100_000)
+    for number in range(3):
+        add(root, f"{number}.sh", "x" * 40_000)
+    with pytest.raises(ContentProblem, match="WKSHP-X has more than 0 MiB in files that are rendered"):
+        give(root, home)
+    assert os.listdir(home) == []
+
+
+def test_a_hundred_thousand_files_or_endless_folders_are_refused_at_once(root: Path, home: Path):
+    """By name, before anything is written; hidden folders count as well."""
+    for folder in range(51):
+        for number in range(400):
+            (root / "WKSHP-X" / f".{folder}" / str(number)).mkdir(parents=True)
+    start = time.monotonic()
+    with pytest.raises(ContentProblem, match="WKSHP-X has more than 20000 files"):
+        give(root, home)
+    assert time.monotonic() - start < 10
+    assert os.listdir(home) == []
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+def test_folders_without_an_end_are_refused(root: Path, home: Path):
+    """As deep as a path can be."""
+    deep = root / "WKSHP-X" / "/".join(["d"] * 1500)
+    subprocess.run(["mkdir", "-p", deep], check=True)
+    with pytest.raises(ContentProblem, match="more than 64 folders deep"):
+        give(root, home)
+    assert os.listdir(home) == []
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+def test_strange_names_are_delivered_as_they_are(root: Path, home: Path):
+    """Line ends, quotes, dashes, no UTF-8: names are never words of a command; hard links become files."""
+    names = [b"a\nb.sh", b"-rf", b"$(touch x)", b"'\"`;", b"\xff\xfe.py", b"...", b"~", b" "]
+    for name in names:
+        with open(os.path.join(os.fsencode(root / "WKSHP-X"), name), "wb") as file:
+            file.write(b"{{ STDID }}")
+    os.link(root / "WKSHP-X" / "~", root / "WKSHP-X" / "hard")
+    target = give(root, home)
+    found = set(os.listdir(os.fsencode(target)))
+    assert {*names, b"hard"} <= found
+    assert (target / "a\nb.sh").read_text() == "3"
+    assert (target / "hard").stat().st_nlink == 1
 
 
 def test_a_workshop_without_its_first_page_is_refused(root: Path, home: Path):
