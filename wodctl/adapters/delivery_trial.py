@@ -200,12 +200,8 @@ def _dense_notebook(chance: random.Random) -> dict[str, object]:
     """Seven lines of text in each cell with the seat, names of the site and a condition; 665 expressions in all."""
     line = "student{{ STDID }} of {{ BRANDING }}, {{ hostvars[inventory_hostname]['WODBEEXTFQDN'] }}"
     line += "{% if MODEWS == 'CHLG' %} (challenge){% endif %}: {{ BRANDINGWOD }} {{ chance }}\n"
-    cells = [
-        {
-            "cell_type": "markdown",
-            "metadata": {},
-            "source": [line.replace("{{ chance }}", str(chance.random()))] * 4,
-        }
-        for _ in range(133 * _CELLS // 40)
-    ]
+    cells = []
+    for _ in range(19):
+        text = [line.replace("{{ chance }}", str(chance.random())) for _ in range(7)]
+        cells.append({"cell_type": "markdown", "metadata": {}, "source": text})
     return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
