@@ -127,6 +127,54 @@ def test_the_installed_tree_is_exactly_the_expected_one(root: Path, home: Path):
     }
 
 
+def test_a_private_workshop_has_the_same_list_of_templates(tmp_path: Path, home: Path):
+    """Terraform and environment files included, byte for byte as a public one."""
+    names = [
+        "a.ipynb",
+        "a.yaml",
+        "a.py",
+        "a.sh",
+        "a.src",
+        "a.tf",
+        "a.env",
+        "Variables.ps1",
+        "Sub/b.tf",
+        "a.yml",
+        "a.j2",
+    ]
+    trees = []
+    for kind in ("public", "private"):
+        root = tmp_path / kind
+        add(root, "0-ReadMeFirst.ipynb", FIRST)
+        for name in names:
+            add(root, name, "{{ STDID }}{% raw %}{{ x }}{% endraw %}")
+        (tmp_path / "none").mkdir(exist_ok=True)
+        catalogue = Catalogue(root) if kind == "public" else Catalogue(tmp_path / "none", root)
+        deliver(catalogue.workshop("WKSHP-X"), "WKSHP", 3, SITE, home, UID, GID)
+        trees.append(dict(seen(home / "WKSHP-X")))
+    assert trees[0] == trees[1]
+    rendered = {name for name in names if trees[0][name][1] == b"3{{ x }}"}
+    assert set(names) - rendered == {"a.yml", "a.j2"}
+
+
+def test_notebooks_that_are_no_json_before_or_after_are_delivered_byte_for_byte(root: Path, home: Path):
+    """One is valid once rendered, and nothing is said of it; the other never, and that is said."""
+    add(
+        root,
+        "1.ipynb",
+        '{"cells": [],\n{% raw %}\n"a": "{{closure}}",\n{% endraw %}\n"nbformat": 4}\n\n',
+        0o600,
+    )
+    add(root, "2.ipynb", '{"cells": ["an "unescaped" quote of {{ BRANDING }}"], "nbformat": 4}')
+    workshop = Catalogue(root).workshop("WKSHP-X")
+    said = deliver(workshop, "WKSHP", 3, SITE, home, UID, GID)
+    assert [text.partition(",")[0] for text in said] == ["WKSHP-X/2.ipynb"]
+    tree_ = dict(seen(home / "WKSHP-X"))
+    assert tree_["1.ipynb"] == ("0o744", b'{"cells": [],\n\n"a": "{{closure}}",\n"nbformat": 4}\n\n')
+    quoted = b'{"cells": ["an "unescaped" quote of The \\"Workshops\\""], "nbformat": 4}'
+    assert tree_["2.ipynb"] == ("0o744", quoted)
+
+
 def test_a_copied_file_keeps_its_time(root: Path, home: Path):
     """What was not rendered is as old as in the source."""
     os.utime(add(root, "data.csv", "1,2"), ns=(10**18, 10**18))
