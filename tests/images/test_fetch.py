@@ -132,7 +132,8 @@ def test_it_can_write_nothing_but_repositories_and_has_no_right(image, origin, f
         wait_for(in_use("one"), 30)
         status = docker("exec", NAME, "cat", "/proc/1/status")
         assert {line.split()[1] for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
-        writable = docker("exec", NAME, "find", "/", "-xdev", "-writable", "!", "-type", "l").split()
+        words = ("find", "/", "-xdev", "-writable", "!", "-type", "l")
+        writable = docker("exec", NAME, *words, check=False).split()  # some folders it may not even enter
         assert writable == []  # tmpfs and the repositories' folder are other file systems
         for path in ("/srv/wod/data/repositories/x", "/srv/wod/secrets/repositories/private-token", "/etc/x"):
             done = subprocess.run(
