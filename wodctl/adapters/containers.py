@@ -96,7 +96,7 @@ class Containers:
                 method,
                 target,
                 body=None if document is None else json.dumps(document),
-                headers={"Connection": "close"},
+                headers={"Connection": "close", "Content-Type": "application/json"},
             )
             answer = connection.getresponse()
             status, body = answer.status, answer.read()

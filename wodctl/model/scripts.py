@@ -102,7 +102,8 @@ def environment(settings: Settings, occasion: Occasion, metadata: Any) -> dict[s
 def appliance_address(variables: Mapping[str, Any], metadata: Any, occasion: Occasion) -> str | None:
     """Address of the host that a workshop's appliance is on: `IP-<workshop>`, one for all seats or counted up.
 
-    None for a workshop without one, and where the address is missing or still to be filled in.
+    A `wod.yml` that is silent leaves it to the address. None for a workshop without one, and where the address is
+    missing or still to be filled in.
     """
     base = variables.get(f"IP-{occasion.workshop}", variables.get(f"IP-{occasion.folder}"))
     match = _ADDRESS.fullmatch(str(base))
@@ -112,7 +113,7 @@ def appliance_address(variables: Mapping[str, Any], metadata: Any, occasion: Occ
         first = metadata.range[0] if metadata.range else 1
         last = int(match[2]) + occasion.seat - first
         return f"{match[1]}.{last}" if 0 <= last <= 255 else None
-    return match[0] if metadata.monoappliance else None
+    return None if metadata.monoappliance is False else match[0]
 
 
 def may_use_network(settings: Settings, occasion: Occasion) -> bool:
