@@ -30,7 +30,7 @@ def private(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         above.chmod(0o755)
     content = folder / "notebooks" / WORKSHOP
     write(content / "0-ReadMeFirst.ipynb", LANDING)
-    write(content / "values.sh", "{{ HTTPPORT }} {{ FLAG }}\n")
+    write(content / "values.sh", "{{ HTTPPORT | default(0) }} {{ FLAG }}\n")
     write(content / "wod.yml", "compile: get-flag.shc\nsecrets: [TOKEN]\nreset: true\n")
     write(folder / "ansible/production" / f"variables_{WORKSHOP}.yml", "FLAG: captured\n")
     write(folder / "scripts/get-flag.shc", '#!/bin/bash\necho "{{ FLAG }} by $(id -un)"\n')
@@ -69,7 +69,7 @@ def shown(stack: Stack, number: int) -> dict[str, Any]:
 def leftovers(stack: Stack) -> list[str]:
     """Containers and folders of scripts."""
     containers = docker("ps", "-a", "--format", "{{.Names}}").split()
-    folders = (stack.state / "data/scripts").iterdir()
+    folders = (stack.state / "data/scripts").glob("[!.]*")
     return [*(name for name in containers if name.startswith(f"{stack.project}-script")), *map(str, folders)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.unit.test_variables import PASSWORD, SEALED
 from wodctl.adapters import configuration
-from wodctl.adapters.scripts import Place, Scripts
+from wodctl.adapters.scripts import Place, Scripts, problems
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import ActionFailed, ContentProblem
 from wodctl.model import scripts as model
@@ -65,6 +65,11 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(mode)
+
+
+def _left(tmp_path: Path) -> list[str]:
+    """What is left of layouts, and in their trash."""
+    return [path.name for path in (tmp_path / "layouts").glob("**/*") if path.name != ".trash"]
 
 
 def workshop(tmp_path: Path) -> Any:
@@ -167,7 +172,7 @@ def test_a_program_is_taken_only_if_it_is_a_file(
     with pytest.raises(ContentProblem, match=r"get\.shc\.x"), scripts.at(SEAT) as desk:
         desk.compile(("get.shc",), workshop(tmp_path), home)
     assert os.listdir(home) == []
-    assert os.listdir(tmp_path / "layouts") == []
+    assert _left(tmp_path) == []
 
 
 def test_a_compiler_that_fails_says_why(scripts: Scripts, engine: Engine, tmp_path: Path) -> None:
@@ -179,7 +184,7 @@ def test_a_compiler_that_fails_says_why(scripts: Scripts, engine: Engine, tmp_pa
         scripts.at(SEAT) as desk,
     ):
         desk.compile(("get.shc",), workshop(tmp_path), tmp_path)
-    assert os.listdir(tmp_path / "layouts") == []
+    assert _left(tmp_path) == []
 
 
 def test_what_a_killed_worker_laid_out_goes_after_its_container(
@@ -192,7 +197,46 @@ def test_what_a_killed_worker_laid_out_goes_after_its_container(
     )
     scripts.ensure_tidy()
     assert engine.absent == ["wod-script17"]
-    assert os.listdir(tmp_path / "layouts") == []
+    assert _left(tmp_path) == []
+
+
+def test_what_a_script_leaves_behind_is_removed_however_deep_it_is(
+    scripts: Scripts, engine: Engine, tmp_path: Path
+) -> None:
+    """A tree deeper than the files that we may open, and links that lead elsewhere."""
+    write(tmp_path / "kept", "ours")
+    write(tmp_path / "private/scripts/create-WKSHP-X.sh", "", 0o755)
+
+    def act() -> None:
+        made = tmp_path / "layouts/student17/made"
+        (made / "link").symlink_to(tmp_path)
+        folder = os.open(made, os.O_RDONLY)
+        for _ in range(5000):
+            os.mkdir("a", dir_fd=folder)
+            below = os.open("a", os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        os.close(folder)
+
+    engine.acts = act
+    [script] = scripts.named("create", "WKSHP-X")
+    with scripts.at(SEAT) as desk:
+        desk.run(script, workshop(tmp_path), None)
+    assert _left(tmp_path) == []
+    assert (tmp_path / "kept").read_text() == "ours"
+
+
+def test_validation_tells_what_would_stop_the_actions(tmp_path: Path, scripts: Scripts) -> None:
+    """Before a participant waits: `compile` without its script, scripts that cannot be run."""
+    write(tmp_path / "private/notebooks/WKSHP-X/wod.yml", "compile: there.shc,none.shc\n")
+    write(tmp_path / "private/scripts/there.shc", "")
+    write(tmp_path / "private/scripts/reset-WKSHP-X.sh", "")
+    write(tmp_path / "public/create-WKSHP-X.sh.j2", "")
+    found = problems(workshop(tmp_path), [tmp_path / "public", tmp_path / "private/scripts"])
+    assert [text.partition(",")[0] for text in found] == [
+        f"The script {tmp_path}/private/scripts/reset-WKSHP-X.sh is not executable",
+        "wod.yml: compile names none.shc",
+    ]
 
 
 def test_a_script_that_cannot_be_rendered_stops_only_its_own_workshop(
@@ -207,7 +251,7 @@ def test_a_script_that_cannot_be_rendered_stops_only_its_own_workshop(
     write(tmp_path / "public/create-WKSHP-X.sh.j2", "{{ NOTHERE }}")
     with pytest.raises(ContentProblem, match="NOTHERE"), scripts.at(SEAT) as desk:
         desk.run(script, workshop(tmp_path), None)
-    assert os.listdir(tmp_path / "layouts") == []
+    assert _left(tmp_path) == []
 
 
 def test_the_secrets_of_a_workshop_are_files_that_only_its_participant_reads(

@@ -8,7 +8,6 @@ by one that was killed, and so may be its container.
 import dataclasses
 import os
 import shlex
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from notebooks_loader import delivery, rendering, tree, vault
 from notebooks_loader.catalogue import Workshop
+from wodctl.adapters import trash
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import ActionFailed, ContentProblem
@@ -91,9 +91,12 @@ class Scripts:
 
     def ensure_tidy(self) -> None:
         """No container and no folder is left of what a killed worker had begun. Raises Unavailable."""
-        for left in sorted(self._place.layouts.glob("student*")):
+        layouts = self._place.layouts
+        for left in sorted(layouts.glob("student*")):
             self._containers.ensure_absent(self._container(int(left.name.removeprefix("student"))))
-            shutil.rmtree(left)
+            trash.remove(layouts, left.name)
+        for left in sorted((layouts / trash.NAME).glob("*")):
+            trash.remove(layouts, f"{trash.NAME}/{left.name}")
 
     def named(self, kind: str, folder: str) -> list[Script]:
         """The scripts of that kind that the site has for a workshop, in the order in which they run.
@@ -103,10 +106,8 @@ class Scripts:
         file = model.file_name(kind, folder)
         found = []
         for name, root, target in self._roots():
-            if (root / f"{file}.j2").is_file():
-                found.append(Script(f"{name} {file}", f"{target}/{file}"))
-            elif (root / file).is_file():
-                if not (root / file).stat().st_mode & 0o111:
+            if _is_there(root, file):
+                if not _can_run(root, file):
                     raise ContentProblem(
                         f"The {name} script {file} is not executable, so that it cannot be run.",
                         hint="Make it so (chmod +x), or remove it.",
@@ -132,6 +133,22 @@ class Scripts:
 
     def _container(self, seat: int) -> str:
         return f"{self._place.project}-script{seat}"
+
+
+def problems(workshop: Workshop, folders: Sequence[Path]) -> list[str]:
+    """What would stop a workshop's actions: scripts in these folders that cannot be run, or are not there."""
+    files = [model.file_name(kind, workshop.name) for kind in model.KINDS]
+    found = [
+        f"The script {folder / file} is not executable, so that it cannot be run."
+        for folder in folders
+        for file in files
+        if _is_there(folder, file) and not _can_run(folder, file)
+    ]
+    return found + [
+        f"wod.yml: compile names {name}, which is in no folder of scripts."
+        for name in workshop.metadata.compile
+        if not any(_is_there(folder, name) for folder in folders)
+    ]
 
 
 class Desk:
@@ -231,7 +248,7 @@ class Desk:
         """Neither container nor folder is left."""
         if self._laid_out:
             self._containers.ensure_absent(self._name)
-            shutil.rmtree(self._layout)
+            trash.remove(self._place.layouts, self._layout.name)
             self._laid_out = False
 
     # --- What a container gets ---
@@ -241,8 +258,7 @@ class Desk:
             return
         # Before the folder that is mounted there goes.
         self._containers.ensure_absent(self._name)
-        if self._layout.exists():
-            shutil.rmtree(self._layout)
+        trash.remove(self._place.layouts, self._layout.name)
         ours = tree.Owner(os.getuid(), os.getgid())
         site, made = self._layout / "site", self._layout / "made"
         self._layout.mkdir(mode=0o700)
@@ -418,6 +434,15 @@ class _Metadata:
 
 
 _NO_METADATA = _Metadata()
+
+
+def _is_there(folder: Path, file: str) -> bool:
+    return (folder / file).is_file() or (folder / f"{file}.j2").is_file()
+
+
+def _can_run(folder: Path, file: str) -> bool:
+    """Templates are made executable when they are rendered."""
+    return (folder / f"{file}.j2").is_file() or bool((folder / file).stat().st_mode & 0o111)
 
 
 def _copy(source: Path, target: Path, owner: tree.Owner) -> None:
