@@ -53,13 +53,13 @@ class Engine:
         """The containers of this stack's services, as the engine inspects them."""
         return inspect_containers(f"label=com.docker.compose.project={self.project}")
 
+    def lent(self) -> list[dict[str, Any]]:
+        """The containers that this stack has made for seats, whatever their kind, as the engine inspects them."""
+        return inspect_containers(f"label=wod.project={self.project}")
+
     def seats(self) -> list[dict[str, Any]]:
-        """The containers of this stack's seats, as the engine inspects them."""
-        return [
-            c
-            for c in inspect_containers(f"label=wod.project={self.project}")
-            if "wod.seat" in c["Config"]["Labels"]
-        ]
+        """The participants' servers, as the engine inspects them."""
+        return [c for c in self.lent() if "wod.seat" in c["Config"]["Labels"]]
 
     def services(self) -> list[Service]:
         """State, health and memory of each service of this stack, by name."""

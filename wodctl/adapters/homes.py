@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wodctl.adapters import completion
+from wodctl.adapters import completion, trash
 from wodctl.errors import ActionFailed
 
 STAGING = ".staging"
-TRASH = ".trash"
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEY_BITS = 2048
 
 
@@ -35,32 +33,31 @@ class Homes:
         Only for a moment when no action is under way: whatever is found there is nobody's.
         """
         with _explained("put the homes' directory in order"):
-            for name in (STAGING, TRASH):
+            for name in (STAGING, trash.NAME):
                 (self._root / name).mkdir(mode=0o700, exist_ok=True)
                 for left in os.listdir(self._root / name):
-                    self._remove(f"{name}/{left}")
+                    trash.remove(self._root, f"{name}/{left}")
 
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
-        """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
+        """Give the user a fresh home with what `fill` puts into it; a former one is removed.
 
-        `fill` is called with the home's temporary path and leaves its files to that uid and gid. In the
-        notebooks that it puts there, no cell counts as executed.
+        `fill` is called with the home's temporary path, which is the user's already, and leaves its files to
+        that uid and gid. In the notebooks that it puts there, no cell counts as executed.
         """
         staged = f"{STAGING}/{user}-{secrets.token_hex(8)}"
         path = self._root / staged
         with _explained(f"build a home for {user}"):
             path.mkdir(mode=0o700)
             try:
+                os.chown(path, uid, gid)
                 fill(path)
                 for workshop in (found for found in path.glob("WKSHP-*") if not found.is_symlink()):
                     completion.ensure_unexecuted(workshop)
-                _install_key_pair(path / ".ssh", uid, gid)
-                os.chown(path, uid, gid)
                 path.chmod(0o750)
-                self._remove(user)
+                trash.remove(self._root, user)
                 path.rename(self._root / user)
             except BaseException:
-                self._remove(staged)
+                trash.remove(self._root, staged)
                 raise
 
     def replace(self, user: str, folder: str, fill: Callable[[Path], None]) -> None:
@@ -76,44 +73,32 @@ class Homes:
             try:
                 fill(path)
                 completion.ensure_unexecuted(path / folder)
-                home = os.open(self._root / user, _DIRECTORY)
+                home = os.open(self._root / user, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
                     _exchange(path / folder, folder, home)
                 finally:
                     os.close(home)
             finally:
-                self._remove(staged)
+                trash.remove(self._root, staged)
+
+    def install_keys(self, home: Path, uid: int, gid: int) -> None:
+        """Put a key pair into a home that nobody lives in yet: how a student enters his own appliance."""
+        with _explained(f"make keys in {home.name}"):
+            _install_key_pair(home / ".ssh", uid, gid)
+
+    def existing(self, user: str) -> Path | None:
+        """The user's home, or None if he has none."""
+        path = self._root / user
+        return path if path.is_dir() and not path.is_symlink() else None
 
     def ensure_absent(self, user: str) -> None:
         """The user has no home, and the disk has its space back."""
         with _explained(f"remove the home of {user}"):
-            self._remove(user)
+            trash.remove(self._root, user)
 
     def completion(self, user: str, folder: str) -> int:
         """How many of 100 code cells in the workshop's folder were executed, rounded down."""
         return completion.percentage(self._root, user, folder)
-
-    def _remove(self, name: str) -> None:
-        """Remove a tree, whoever made it; nothing happens where there is none.
-
-        It moves to a bin of its own, and each directory that is found inside another moves up into that bin,
-        to be taken apart there. So neither the depth of the tree nor a symbolic link in it leads us anywhere,
-        three open files are enough, and a bin that a killed worker leaves can be emptied by the next.
-        """
-        bin_path = self._root / TRASH / secrets.token_hex(8)
-        bin_path.mkdir(mode=0o700)
-        try:
-            os.rename(self._root / name, bin_path / "tree")
-        except FileNotFoundError:
-            bin_path.rmdir()
-            return
-        bin_ = os.open(bin_path, _DIRECTORY)
-        try:
-            while _pass_over(bin_, bin_):
-                pass
-        finally:
-            os.close(bin_)
-        bin_path.rmdir()
 
 
 def _exchange(fresh: Path, name: str, directory: int) -> None:
@@ -132,37 +117,8 @@ def _exchange(fresh: Path, name: str, directory: int) -> None:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(fresh))
 
 
-def _pass_over(directory: int, bin_: int) -> bool:
-    """Remove what a directory holds, lifting its subdirectories into the bin; False if it held nothing.
-
-    What lies in the bin itself is not lifted but taken apart. One pass may miss entries of a large directory
-    that changes under our hands.
-    """
-    found = False
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            found = True
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=directory)
-            elif directory == bin_:
-                _take_apart(entry.name, bin_)
-            else:
-                os.rename(entry.name, secrets.token_hex(8), src_dir_fd=directory, dst_dir_fd=bin_)
-    return found
-
-
-def _take_apart(name: str, bin_: int) -> None:
-    directory = os.open(name, _DIRECTORY, dir_fd=bin_)
-    try:
-        while _pass_over(directory, bin_):
-            pass
-    finally:
-        os.close(directory)
-    os.rmdir(name, dir_fd=bin_)
-
-
 def _install_key_pair(directory: Path, uid: int, gid: int) -> None:
-    """An RSA key pair without passphrase as id_rsa and id_rsa.pub: how a student enters his own appliance."""
+    """An RSA key pair without passphrase as id_rsa and id_rsa.pub."""
     # Here, because 12 MiB of memory need not be taken before the first home is built.
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import rsa

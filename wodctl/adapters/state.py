@@ -62,18 +62,22 @@ FOLDERS = (
     Owned("secrets/hub", -1, -1, 0o700),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
+    # The operator's to fill: what his scripts find as files.
+    Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
     Owned(f"{repositories.FOLDER}/private", FETCH, FETCH, 0o700),
+    Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
 )

@@ -112,8 +112,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     file = _environment_file(site)
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
-    seats = site.engine.seats()
-    site.engine.remove([container["Id"] for container in seats])
+    site.engine.remove([container["Id"] for container in site.engine.lent()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     _compose(site, file, ["stop", "firewall"])
@@ -259,6 +258,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
+        "WODSCRIPTDIR": settings.WODSCRIPTDIR or nothing,
         "WODPRIVDIR": nothing if settings.WODPRIVREPO else settings.WODPRIVDIR or nothing,
     }
 

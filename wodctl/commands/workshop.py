@@ -10,6 +10,7 @@ import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import Finding, examine, examine_seats, flags
+from wodctl.adapters.scripts import problems
 from wodctl.commands import rehearse, writing
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
@@ -80,6 +81,8 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
     settings, sources = site.settings, site.workshops.variables()
     folders = (site.root / "images" / "lab" / "kernels").glob("*/kernel.json")
     kernels = {folder.parent.name for folder in folders}
+    places = (settings.WODSCRIPTDIR, settings.WODPRIVDIR and f"{settings.WODPRIVDIR}/scripts")
+    folders_of_scripts = [Path(place) for place in places if place]
     found: dict[str, list[Finding]] = {name: [] for name in names}
     readable = []
     for name in names:
@@ -94,6 +97,7 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         ]
         values = partial(sources.of, name)
         found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
+        found[name] += [Finding(text, is_error=True) for text in problems(one, folders_of_scripts)]
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found

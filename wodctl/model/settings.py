@@ -104,6 +104,9 @@ class Settings:
     WODPRIVREPO: str
     WODPRIVBRANCH: str
     WODSYNCMINUTES: int
+    WODSCRIPTDIR: str
+    WODSCRIPTSECONDS: int
+    WODSCRIPTNETWORK: list[str]
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -316,6 +319,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "WODPOWERSHELLSHA256",
         "64 hexadecimal digits",
     )
+    require(1 <= values["WODSCRIPTSECONDS"] <= 3600, "WODSCRIPTSECONDS", "seconds, from 1 to 3600")
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
 
 
