@@ -179,6 +179,39 @@ class Database:
                 [time, number],
             ).fetchone()
 
+    # Notices
+
+    def add_notice(self, first: int, last: int, source: str, text: str) -> list[int]:
+        """Tell the participants of these seats something; returns the seats, those that are ready.
+
+        What the same source told them before is replaced, unless it is the operator.
+        """
+        with self._session() as session, session.transaction():
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s AND source <> 'operator'",
+                [first, last, source],
+            )
+            with session.cursor(row_factory=scalar_row) as cursor:
+                return cursor.execute(
+                    "INSERT INTO wod.notice (seat, source, text) SELECT number, %s, %s FROM wod.seat"
+                    " WHERE number BETWEEN %s AND %s AND state = 'ready' ORDER BY number RETURNING seat",
+                    [source, text, first, last],
+                ).fetchall()
+
+    def remove_notices(self, first: int, last: int, source: str) -> None:
+        """Take back what these seats' participants were told by `source`."""
+        with self._session() as session:
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s", [first, last, source]
+            )
+
+    def notices(self, number: int) -> list[str]:
+        """What the participant of a seat is told at present."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "SELECT text FROM wod.notice WHERE seat = %s ORDER BY id", [number]
+            ).fetchall()
+
     def _change_seat(
         self, number: int, *, state: str, customer: int | None, workshop: str | None, mode: str | None
     ) -> None:
