@@ -21,6 +21,7 @@ from wodctl.commands import (
     stack,
     student,
     testing,
+    watchdog,
     workshop,
 )
 from wodctl.commands.site import Site, state_directory
@@ -68,6 +69,7 @@ for command in (
     image.build,
     action.action,
     student.student,
+    watchdog.watchdog,
     workshop.workshop,
     notebooks.notebooks,
     config.config,

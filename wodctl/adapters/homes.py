@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wodctl.adapters import completion
+from wodctl.adapters import completion, usage
 from wodctl.errors import ActionFailed
+from wodctl.model.watchdogs import Usage
 
 STAGING = ".staging"
 TRASH = ".trash"
@@ -70,6 +71,22 @@ class Homes:
     def completion(self, user: str, folder: str) -> int:
         """How many of 100 code cells in the workshop's folder were executed, rounded down."""
         return completion.percentage(self._root, user, folder)
+
+    def present(self) -> list[str]:
+        """The names of the homes that there are."""
+        with _explained("list the homes"):
+            return sorted(name for name in os.listdir(self._root) if not name.startswith("."))
+
+    def usage(self, user: str, most_files: int) -> Usage:
+        """What a home takes up, nothing where there is none; beyond `most_files` (0: any number) nothing is counted."""
+        with _explained(f"look into the home of {user}"):
+            return usage.of(self._root, user, most_files)
+
+    def free(self) -> int:
+        """Bytes that the file system of the homes has left for us."""
+        with _explained("look at the disk"):
+            found = os.statvfs(self._root)
+            return found.f_bavail * found.f_frsize
 
     def _remove(self, name: str) -> None:
         """Remove a tree, whoever made it; nothing happens where there is none.

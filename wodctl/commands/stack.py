@@ -20,6 +20,7 @@ from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.settings import size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 HUB_HOST, PROXY_HOST = 2, 3
@@ -93,8 +94,9 @@ def up(site: Site, kind: str, **options: Any) -> None:
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
+        disk = _ensure_disk_quotas(site, state, base)
     engine.ensure_answers()
-    _say_ready(site)
+    _say_ready(site, disk)
 
 
 @click.command()
@@ -136,12 +138,13 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     site: Site = context.obj
     services = _all_services(site)
+    disk = StateDirectory(site.state, site.root).remembered("disk")
     if as_json:
-        click.echo(
-            json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
-        )
+        document = {"url": site.url, "services": [vars(service) for service in services], "disk": disk}
+        click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
+        click.echo(f"Disk: {disk or 'not known yet'}")
     context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
 
 
@@ -312,7 +315,27 @@ def _print_services(site: Site, services: list[Service]) -> None:
     click.echo(f"{'':32} {total / 2**20:6.0f} MiB\n{site.url}")
 
 
-def _say_ready(site: Site) -> None:
+def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> str:
+    """Let the kernel keep each seat to WODSEATDISK and WODSEATFILES where it can; says which it is, and remembers."""
+    s = site.settings
+    size = size_in_bytes(s.WODSEATDISK)
+    words = (
+        f"{s.WODSEATDISK if size else 'any size'}, {s.WODSEATFILES or 'any number of'} files for each seat"
+    )
+    reason = state.limit_disk(
+        s.UIDBASE + s.WODUSERMIN, s.WODUSERMAX - s.WODUSERMIN + 1, size, s.WODSEATFILES, base_image
+    )
+    if not reason:
+        said = f"{words}, by quotas of the file system"
+    elif size or s.WODSEATFILES:
+        said = f"{words}, by the watchdog `disk` ({reason})"
+    else:
+        said = "no limit"
+    state.remember("disk", said)
+    return said
+
+
+def _say_ready(site: Site, disk: str) -> None:
     s = site.settings
     click.echo(
         f"""
@@ -320,6 +343,7 @@ Ready.
   Participants log in at   {site.url}
   Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}
   Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data
+  Disk                     {disk}
 
 Try it:
   ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait

@@ -101,12 +101,13 @@ class Settings:
     WODCOOKIEDAYS: float
     WODLEASEWARNING: int
     WODRUNAWAYS: str
-    WODRUNAWAYMINUTES: int
+    WODRUNAWAYMINUTES: float
     WODRUNAWAYCPUS: float
     WODDENIED: list[str]
     WODALLOWED: list[str]
     WODKERNELHOURS: float
     WODIDLEHOURS: float
+    WODORPHANS: bool
     WODKEEPREJECTED: int
     WODKEEPACTIONS: int
     WODNOBO: str
@@ -340,10 +341,10 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     )
     require(0 <= values["WODLEASEWARNING"] <= 600, "WODLEASEWARNING", "minutes, from 0 to 600")
     require(values["WODRUNAWAYS"] in ("ignore", "report", "stop"), "WODRUNAWAYS", "ignore, report or stop")
-    require(1 <= values["WODRUNAWAYMINUTES"] <= 1440, "WODRUNAWAYMINUTES", "minutes, from 1 to 1440")
+    require(0.01 <= values["WODRUNAWAYMINUTES"] <= 1440, "WODRUNAWAYMINUTES", "minutes, from 0.01 to 1440")
     require(0.05 <= values["WODRUNAWAYCPUS"] <= 1024, "WODRUNAWAYCPUS", "a number of processors, from 0.05")
     for name in ("WODKERNELHOURS", "WODIDLEHOURS"):
-        require(values[name] == 0 or 0.01 <= values[name] <= 8760, name, "hours, from 0.01, or 0 for never")
+        require(values[name] == 0 or 0.001 <= values[name] <= 8760, name, "hours, from 0.001, or 0 for never")
     for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
         require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
 

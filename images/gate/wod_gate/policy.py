@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 _PLAIN_PATH = re.compile(r"(/v(?P<version>1\.[0-9]{2}))?(?P<path>(/[A-Za-z0-9_][A-Za-z0-9_.:@-]*)+)")
-_PLAIN_PARAMETER = re.compile(r"([a-z]+)=([A-Za-z0-9_.:-]{1,64})")
+_PLAIN_PARAMETER = re.compile(r"([a-z][a-z_-]*)=([A-Za-z0-9_.:,-]{1,64})")
 _SPECIFICATION = re.compile(r"(?P<method>[A-Z]+) (?P<path>/[^?]*)(\?(?P<query>.+))?")
 _PLACEHOLDER = re.compile(r"\{([a-z-]+)\}")
 

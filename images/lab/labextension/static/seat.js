@@ -7,8 +7,8 @@
   const POLL = 20; // seconds
 
   const STYLE = `
-    #wod-notices { position: fixed; z-index: 15000; top: 8px; left: 50%; transform: translateX(-50%);
-      width: min(46rem, calc(100% - 2rem)); display: flex; flex-direction: column; gap: 6px;
+    #wod-notices { position: fixed; z-index: 15000; bottom: 34px; right: 28px;
+      width: min(36rem, calc(100% - 3rem)); display: flex; flex-direction: column; gap: 6px;
       font: 14px/1.45 system-ui, sans-serif; }
     .wod-notice { display: flex; gap: 12px; align-items: flex-start; padding: 10px 10px 10px 14px; color: #33260a;
       background: #fff4d6; border: 1px solid #d9a520; border-left-width: 6px; border-radius: 4px;
@@ -108,7 +108,7 @@
         // The hub restarts, or the network is away: JupyterLab itself says so if the server is concerned.
       }
       if (answer?.status === 401 || answer?.status === 410) {
-        const over = left !== undefined && left - (Date.now() - heard) / 1000 < POLL;
+        const over = left !== undefined && left - (Date.now() - heard) / 1000 < 2 * POLL;
         end(
           over ? 'Your time in this workshop is over' : 'Your session has ended',
           [
