@@ -25,14 +25,17 @@ import psycopg_pool
 from wodctl.actions.carry_out import carry_out, fan_out
 from wodctl.actions.leases import end_leases
 from wodctl.actions.site import Site
+from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
 from wodctl.actions.watchdogs import Watchdogs
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
+from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
+from wodctl.adapters.scripts import Place, Scripts
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import Unavailable
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
@@ -102,17 +105,23 @@ def _wait_for_database() -> None:
 def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database = Database(pool.connection)
     database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
-    homes = Homes(Path(STUDENTS_DIRECTORY))
-    homes.ensure_tidy()
     public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
     private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
+    workshops = Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD])
+    place = Place.of(os.environ)
+    scripts = Scripts(settings, workshops, Containers(), place)
+    # First of all: one that still runs has a home that is about to go.
+    scripts.ensure_tidy()
+    homes = Homes(Path(STUDENTS_DIRECTORY))
+    homes.ensure_tidy()
     return Site(
         settings=settings,
         seats=database,
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
         homes=homes,
-        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
+        workshops=workshops,
+        scripts=scripts,
         registration=_registration(settings) if settings.WODAPIDB else None,
     )
 
@@ -156,6 +165,7 @@ async def _work(settings: Settings) -> NoReturn:
             tell=partial(tell, site),
             end_leases=partial(end_leases, site),
             watch=_watchdogs(settings, pool).make_round,
+            export=partial(export, record=Database(pool.connection), exports=Exports(settings, Containers())),
         )
         queue = Queue(WORKER_CONNECTION, duties)
         async with queue.opened():

@@ -14,6 +14,7 @@ from wodctl.actions.carry_out import ATTEMPTS, carry_out, fan_out
 from wodctl.actions.site import Site
 from wodctl.errors import ActionFailed, ContentProblem, Unavailable
 from wodctl.model import seat as seats_module
+from wodctl.model.scripts import Occasion
 from wodctl.model.seat import Seat
 
 FREE = Seat(3, "free")
@@ -114,6 +115,12 @@ class Homes(World):
         fill(Path("/nowhere"))
         self._do(f"home of {user} for {uid}:{gid}")
 
+    def install_keys(self, home: Path, uid: int, gid: int) -> None:
+        """Nobody looks at them here."""
+
+    def existing(self, user: str) -> Path | None:
+        return Path("/student") / user
+
     def ensure_absent(self, user: str) -> None:
         self._do(f"no home of {user}")
 
@@ -123,14 +130,60 @@ class Homes(World):
 
 
 class Workshops(World):
+    compile: tuple[str, ...] = ()
+
     def workshop(self, name: str) -> Any:
         if name.partition("-")[2] not in ("Welcome101", "Lab"):
             raise ContentProblem(f"No workshop called {name}.")
-        return SimpleNamespace(duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab"))
+        return SimpleNamespace(
+            duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab", compile=self.compile)
+        )
 
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+    def furnish(self, home: Path, uid: int, gid: int) -> None:
+        """Nobody looks at it here."""
+
+    def give_secrets(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> None:
+        """Nobody asks for any here."""
+
+    def fill(
+        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, made: Path | None
+    ) -> list[str]:
         self._do(f"{mode} for seat {seat}")
         return ["A notebook is not JSON."] if mode == "CHLG" else []
+
+
+class Scripts(World):
+    """The scripts of a site, by their kinds; that of the kind `failing` ends as told."""
+
+    kinds: tuple[str, ...] = ()
+    failing: tuple[str, Any] = ("", None)
+    made = Path("/made")
+
+    def named(self, kind: str, folder: str) -> list[Any]:
+        where = (("public", "private") if kind == "create" else ("private",)) if kind in self.kinds else ()
+        return [SimpleNamespace(kind=kind, name=f"{place} {kind}-{folder}.sh") for place in where]
+
+    @contextmanager
+    def at(self, occasion: Occasion) -> Iterator["Scripts"]:
+        self.occasion, self.folder = occasion, occasion.folder
+        try:
+            yield self
+        finally:
+            if self.kinds:
+                self._do("desk cleared")
+
+    def run(self, script: Any, workshop: Any, home: Path | None) -> Any:
+        self._do(f"{script.name} at {home}")
+        kind, ending = self.failing
+        return ending if script.kind == kind else SimpleNamespace(status=0, output=f"{script.kind}: well")
+
+    def compile(self, names: Any, workshop: Any, home: Path) -> str:
+        self._do(f"compiled {', '.join(names)}")
+        return ""
+
+    def lend(self, workshop: Any) -> Any:
+        self._do("content lent")
+        return workshop
 
 
 class Portal:
@@ -142,7 +195,10 @@ class Portal:
     def workshop(self, name: str) -> Any:
         if self.resets is None:
             raise Unavailable("The registration database does not answer.")
-        return {"reset": self.resets[name]} if name in self.resets else None
+        return {"id": 7, "reset": self.resets[name]} if name in self.resets else None
+
+    def token(self) -> str:
+        return "a token"
 
     def deliver(self, update: Any) -> None:
         raise AssertionError("nobody waits for the registration database")
@@ -158,6 +214,10 @@ class Stand:
     trouble: BaseException = field(default_factory=lambda: ActionFailed("The engine is out of addresses."))
     portal: Portal | None = None
     last_seat: int = 20
+    kinds: tuple[str, ...] = ()
+    failing: tuple[str, Any] = ("", None)
+    compile: tuple[str, ...] = ()
+    scripts: Any = None
 
     def order(
         self,
@@ -199,7 +259,11 @@ class Stand:
         settings = SimpleNamespace(
             UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=self.last_seat, WODBASESTDID=100
         )
-        return Site(settings, self.register, self.register, *parts, self.portal)
+        settings.WODSCRIPTSECONDS = 300
+        parts[-1].compile = self.compile
+        self.scripts = Scripts(self.done, self.trouble_at, self.trouble)
+        self.scripts.kinds, self.scripts.failing = self.kinds, self.failing
+        return Site(settings, self.register, self.register, *parts, self.scripts, self.portal)
 
 
 @pytest.fixture
@@ -620,3 +684,103 @@ def test_without_a_portal_nothing_is_owed(stand: Stand) -> None:
     """A site for itself collects no debts."""
     stand.order("CREATE")
     assert stand.register.updates == []
+
+
+CREATE_SCRIPTS = ("create", "pre-templating", "post-templating", "post-copy")
+
+
+def test_a_create_runs_the_site_s_scripts_in_their_order(stand: Stand) -> None:
+    """Keys and programs before `create`, public before private; the content between the two around templates."""
+    stand.kinds, stand.compile = CREATE_SCRIPTS, ("get-flag.shc",)
+    action = stand.order("CREATE")
+    assert action.state == "done", action.reason
+    assert stand.done[2:-2] == [
+        "compiled get-flag.shc",
+        "public create-WKSHP-Welcome101.sh at /nowhere",
+        "private create-WKSHP-Welcome101.sh at /nowhere",
+        "content lent",
+        "private pre-templating-WKSHP-Welcome101.sh at /nowhere",
+        "WKSHP for seat 3",
+        "private post-templating-WKSHP-Welcome101.sh at /nowhere",
+        "private post-copy-WKSHP-Welcome101.sh at /nowhere",
+        "desk cleared",
+        "home of student3 for 2003:2003",
+    ]
+    assert "private create-WKSHP-Welcome101.sh" in action.phases
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (SimpleNamespace(status=3, output="a\nno such host\n\n"), "failed with status 3: no such host."),
+        (SimpleNamespace(status=None, output=""), "did not end within 300 s and was stopped."),
+    ],
+)
+def test_a_script_that_fails_ends_the_create_with_its_words(stand: Stand, ending: Any, reason: str) -> None:
+    """Nothing after it runs, no server starts, nobody can log in; what was laid out is gone."""
+    stand.kinds, stand.failing = CREATE_SCRIPTS, ("create", ending)
+    action = stand.order("CREATE")
+    assert action.state == "failed"
+    assert reason in action.reason
+    assert "public create-WKSHP-Welcome101.sh" in action.reason
+    assert stand.done[-1] == "desk cleared"
+    assert not any("private create" in step or "server" in step for step in stand.done)
+    assert stand.register.seat_3.state == "failed"
+    assert stand.register.hashed is None
+
+
+def test_the_leaver_s_cleanup_script_runs_once_behind_closed_doors(stand: Stand) -> None:
+    """After his server is gone, while his home is there; a RESET that comes later runs `reset` only."""
+    stand.kinds = ("cleanup", "reset")
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        stand.order("CLEANUP", workshop="WKSHP-Lab")
+        assert stand.done == [
+            "hub forgets student3",
+            "private cleanup-WKSHP-Lab.sh at /student/student3",
+            "desk cleared",
+            "completion of WKSHP-Lab of student3",
+        ]
+        stand.done.clear()
+        stand.order("RESET", workshop="WKSHP-Lab", ended_before=True)
+        assert stand.done == [
+            "hub forgets student3",
+            "private reset-WKSHP-Lab.sh at /student/student3",
+            "desk cleared",
+            "no home of student3",
+        ]
+
+
+def test_a_reset_whose_cleanup_never_came_runs_both_scripts(stand: Stand) -> None:
+    """The lease is ended by it, so it does all that ends a lease."""
+    stand.kinds = ("cleanup", "reset")
+    with leased_to(stand, 17, workshop="WKSHP-Lab"):
+        stand.order("RESET", workshop="WKSHP-Lab")
+    assert [step.split()[1] for step in stand.done if step.startswith("private")] == [
+        "cleanup-WKSHP-Lab.sh",
+        "reset-WKSHP-Lab.sh",
+    ]
+
+
+def test_a_purge_runs_no_script_so_that_a_seat_can_always_be_taken_back(stand: Stand) -> None:
+    """A script that always fails keeps the home of a CLEANUP, closed; PURGE and CREATE come by."""
+    stand.kinds = ("cleanup", "reset")
+    stand.failing = ("cleanup", SimpleNamespace(status=1, output=""))
+    with leased_to(stand, 17):
+        assert stand.order("CLEANUP").state == "failed"
+        assert "no home of student3" not in stand.done
+        assert stand.register.seat_3.state == "failed"
+        assert stand.order("PURGE", workshop=None).state == "done"
+    assert stand.register.seat_3.state == "free"
+
+
+def test_scripts_are_told_the_password_in_secret_and_the_portal_s_names(stand: Stand) -> None:
+    """`randompw` is the participant's, `wid` and `accessToken` are the portal's; one that is away stops nothing."""
+    stand.kinds = ("create",)
+    stand.portal = Portal({"WKSHP-Welcome101": False})
+    stand.order("CREATE")
+    told = stand.scripts.occasion
+    assert (told.workshop_id, told.token) == ("7", "a token")
+    assert len(told.password) >= 14
+    stand.portal.resets = None
+    assert stand.order("CREATE", customer=18).state == "done"
+    assert (stand.scripts.occasion.workshop_id, stand.scripts.occasion.token) == ("", "")

@@ -20,6 +20,7 @@ ENVIRON = {
     "WOD_STATE": "/var/lib/wod",
     "WOD_LAB_IMAGE": "wod/lab:0a1b",
     "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
+    "WOD_EXPORT_IMAGE": "wod/export:4e5f",
 }
 SETTINGS = {
     "WODSEATMEMORY": "2G",

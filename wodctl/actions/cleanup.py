@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from wodctl.actions.hooks import run_scripts_at_the_end
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site
 from wodctl.errors import ContentProblem, Unavailable
@@ -87,6 +88,7 @@ def _end_lease(order: Order, step: Any, site: Site, phase: Phases, *, keep_home:
         site.seats.set_cleaning(number)
     with phase("close"):
         site.hub.ensure_absent(user_name(number))
+    run_scripts_at_the_end(order, step, seat, site, phase)
     percentage = _completion(order, step, seat, site, phase)
     if not home_stays:
         with phase("home"):

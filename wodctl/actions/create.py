@@ -1,10 +1,12 @@
 """CREATE: make a seat ready for a participant."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from wodctl.actions.cleanup import take_back
+from wodctl.actions.hooks import AT_CREATE, occasion_of, run_scripts
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site, Workshop
 from wodctl.errors import ContentProblem
@@ -39,12 +41,13 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     with phase("close"):
         take_back(number, site)
     with phase("password"):
-        hashed = password_hash(new_password())
+        password = new_password()
+        hashed = password_hash(password)
     warnings: list[str] = []
     with phase("home"):
 
         def fill(home: Path) -> None:
-            warnings.extend(site.workshops.fill(home, workshop, str(order.mode), number, uid, gid))
+            warnings.extend(_fill(home, order, workshop, password, site, phase))
 
         site.homes.build(user, uid, gid, fill)
     with phase("server"):
@@ -53,6 +56,35 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         site.hub.wait_for_answer(user)
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
     return Outcome(" ".join(warnings) or None, updates=_updates(order, site))
+
+
+def _fill(
+    home: Path, order: Order, workshop: Workshop, password: str, site: Site, phase: Phases
+) -> Sequence[str]:
+    """Everything that a new home has, in the order in which the site's scripts expect it; returns what is odd."""
+    name, mode = str(order.workshop), str(order.mode)
+    occasion = occasion_of(name, order.first, site, password, AT_CREATE)
+    seat, uid, gid = occasion.seat, occasion.uid, occasion.gid
+    with site.scripts.at(occasion) as desk:
+
+        def run(kind: str) -> None:
+            run_scripts(kind, desk, workshop, home, site, phase)
+
+        site.workshops.furnish(home, uid, gid)
+        site.homes.install_keys(home, uid, gid)
+        site.workshops.give_secrets(home, workshop, mode, seat, uid, gid)
+        if workshop.metadata.compile:
+            with phase("compile"):
+                desk.compile(workshop.metadata.compile, workshop, home)
+        run("create")
+        content = workshop
+        if site.scripts.named("pre-templating", occasion.folder):
+            content = desk.lend(workshop)
+            run("pre-templating")
+        warnings = site.workshops.fill(home, content, mode, seat, uid, gid, desk.made)
+        run("post-templating")
+        run("post-copy")
+    return warnings
 
 
 def _updates(order: Order, site: Site) -> tuple[Update, ...]:

@@ -1,12 +1,14 @@
 """What actions work with: the parts of a site, as they need them; a test has stand-ins that fit as well."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from wodctl.model.registration import Owed, Update
+from wodctl.model.scripts import Occasion
 from wodctl.model.seat import Seat
 from wodctl.model.settings import Settings
 
@@ -48,6 +50,8 @@ class Homes(Protocol):
     """The students' homes."""
 
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None: ...
+    def install_keys(self, home: Path, uid: int, gid: int) -> None: ...
+    def existing(self, user: str) -> Path | None: ...
     def ensure_absent(self, user: str) -> None: ...
     def completion(self, user: str, folder: str) -> int: ...
 
@@ -67,13 +71,44 @@ class Workshops(Protocol):
     """The site's workshops."""
 
     def workshop(self, name: str) -> Any: ...
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> Sequence[str]: ...
+    def furnish(self, home: Path, uid: int, gid: int) -> None: ...
+    def give_secrets(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> None: ...
+    def fill(
+        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, made: Path | None
+    ) -> Sequence[str]: ...
+
+
+class Script(Protocol):
+    """A script of the site, by the name that an operator knows it by."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Desk(Protocol):
+    """Where scripts run for one occasion, and where they leave what they make for us."""
+
+    @property
+    def folder(self) -> str: ...
+    @property
+    def made(self) -> Path | None: ...
+    def run(self, script: Any, workshop: Any, home: Path | None) -> Any: ...
+    def compile(self, names: Sequence[str], workshop: Any, home: Path) -> str: ...
+    def lend(self, workshop: Any) -> Any: ...
+
+
+class Scripts(Protocol):
+    """The site's scripts, as they are run for a seat."""
+
+    def named(self, kind: str, folder: str) -> Sequence[Script]: ...
+    def at(self, occasion: Occasion) -> AbstractContextManager[Desk]: ...
 
 
 class Registration(Protocol):
     """The registration database of a portal."""
 
     def workshop(self, name: str) -> Mapping[str, Any] | None: ...
+    def token(self) -> str: ...
     def deliver(self, update: Update) -> None: ...
 
 
@@ -104,4 +139,5 @@ class Site:
     hub: Hub
     homes: Homes
     workshops: Workshops
+    scripts: Scripts
     registration: Registration | None = None

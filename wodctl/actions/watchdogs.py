@@ -65,7 +65,7 @@ class Containers(Protocol):
 
     def identity(self, name: str) -> str | None: ...
     def look(self, name: str) -> Look | None: ...
-    def processes(self, container: str) -> Sequence[Process]: ...
+    def processes(self, name: str) -> Sequence[Process]: ...
     def ensure_absent(self, name: str) -> None: ...
 
 
@@ -146,19 +146,20 @@ class Watchdogs:
         found: list[str] = []
         looks: dict[int, _Burning] = {}
         for seat in self._lent():
-            look = self._containers.look(self._container(seat.number))
+            name = self._container(seat.number)
+            look = self._containers.look(name)
             if look is None:
                 continue
             before = self._burning.get(seat.number)
-            if before is None or before.look.container != look.container:
-                before = None
+            if before and look.used < before.look.used:
+                before = None  # the server that was looked at is gone
             spent = (
                 look.used / 60
                 if before is None
                 else (look.used - before.look.used) / (look.at - before.look.at)
             )
             if spent >= WORTH_A_LOOK:
-                look = replace(look, processes=self._containers.processes(look.container))
+                look = replace(look, processes=self._containers.processes(name))
             looks[seat.number] = self._judge(seat, before, look, found)
         self._burning = looks
         return found
@@ -318,7 +319,7 @@ class Watchdogs:
             if not left:
                 continue
             if container is not None and name not in users:
-                self._containers.ensure_absent(container)
+                self._containers.ensure_absent(self._container(seat.number))
             self._register.submit_action("PURGE", seat.number, seat.number, BY_HAND, None, "watchdog")
             found.append(f"Seat {seat.number} is free and had {' and '.join(left)}.")
         return found

@@ -42,7 +42,7 @@ def load(
     overlay = read_overlay(Path(private), group) if private else []
     layers = [defaults, site, *overlay, *outer, fetched]
     settings, origins = model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
-    for name in ("WODNOBO", "WODPRIVDIR"):
+    for name in ("WODNOBO", "WODPRIVDIR", "WODSCRIPTDIR"):
         folder = getattr(settings, name)
         if folder and name not in fetched and not Path(folder).is_dir():
             raise ConfigProblem(f"{origins[name]}: {name} is {folder!r}; there is no such folder.")

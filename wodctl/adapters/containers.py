@@ -88,11 +88,11 @@ class Containers:
         if not figures.get("pids_stats", {}).get("current"):
             return None
         used = figures["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-        return Look(container=figures["id"], at=time.monotonic(), used=used)
+        return Look(at=time.monotonic(), used=used)
 
-    def processes(self, container: str) -> list[Process]:
+    def processes(self, name: str) -> list[Process]:
         """The processes of a container, as `ps` on the host tells them; none if it does not run."""
-        status, body = self._call("GET", f"/containers/{container}/top?ps_args={_PS}")
+        status, body = self._call("GET", f"/containers/{name}/top?ps_args={_PS}")
         if status != 200:
             return []
         rows = json.loads(body)["Processes"] or []

@@ -223,6 +223,11 @@ class Database:
                 "SELECT text FROM wod.notice WHERE seat = %s ORDER BY id", [number]
             ).fetchall()
 
+    def order_export(self, number: int) -> int | None:
+        """Order documents of a seat's workshop; returns the action, None unless the seat is ready."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute("SELECT wod.order_export(%s, 'cli')", [number]).fetchone()
+
     # Watchdogs
 
     def report(self, kind: str, seat: Seat, text: str) -> None:
@@ -408,12 +413,12 @@ class Database:
                 [number],
             )
 
-    def end_range(self, number: int, state: str, reason: str) -> None:
+    def end_range(self, number: int, state: str, reason: str | None) -> None:
         """An action on several seats ends without any step."""
         with self._session() as session:
             session.execute(
                 "UPDATE wod.action SET state = %s, reason = %s, finished = now() WHERE id = %s",
-                [state, reason, number],
+                [state, _storable(reason), number],
             )
 
     def capacity(self, workshop: str) -> int | None:

@@ -8,7 +8,9 @@ absent.
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,27 +43,36 @@ class Homes:
                     self._remove(f"{name}/{left}")
 
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
-        """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
+        """Give the user a fresh home with what `fill` puts into it; a former one is removed.
 
-        `fill` is called with the home's temporary path and leaves its files to that uid and gid. In the
-        notebooks that it puts there, no cell counts as executed.
+        `fill` is called with the home's temporary path, which is the user's already, and leaves its files to
+        that uid and gid. In the notebooks that it puts there, no cell counts as executed.
         """
         staged = f"{STAGING}/{user}-{secrets.token_hex(8)}"
         path = self._root / staged
         with _explained(f"build a home for {user}"):
             path.mkdir(mode=0o700)
             try:
+                os.chown(path, uid, gid)
                 fill(path)
                 for workshop in (found for found in path.glob("WKSHP-*") if not found.is_symlink()):
                     completion.ensure_unexecuted(workshop)
-                _install_key_pair(path / ".ssh", uid, gid)
-                os.chown(path, uid, gid)
                 path.chmod(0o750)
                 self._remove(user)
                 path.rename(self._root / user)
             except BaseException:
                 self._remove(staged)
                 raise
+
+    def install_keys(self, home: Path, uid: int, gid: int) -> None:
+        """Put a key pair into a home that nobody lives in yet: how a student enters his own appliance."""
+        with _explained(f"make keys in {home.name}"):
+            _install_key_pair(home / ".ssh", uid, gid)
+
+    def existing(self, user: str) -> Path | None:
+        """The user's home, or None if he has none."""
+        path = self._root / user
+        return path if path.is_dir() and not path.is_symlink() else None
 
     def ensure_absent(self, user: str) -> None:
         """The user has no home, and the disk has its space back."""
@@ -111,6 +122,31 @@ class Homes:
         bin_path.rmdir()
 
 
+def copy_from_home(home: Path, parts: Sequence[str], target: Path) -> None:
+    """Copy a file of a participant's, following no link of his. Raises ActionFailed unless it is a plain file."""
+    try:
+        directory = os.open(home, _DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                inner = os.open(part, _DIRECTORY, dir_fd=directory)
+                os.close(directory)
+                directory = inner
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            source = os.open(parts[-1], flags, dir_fd=directory)
+        finally:
+            os.close(directory)
+        with os.fdopen(source, "rb") as file:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise ActionFailed(f"{'/'.join(parts)} in {home} is no plain file.")
+            with open(target, "wb") as copy:
+                shutil.copyfileobj(file, copy)
+    except OSError as error:
+        raise ActionFailed(
+            f"{'/'.join(parts)} cannot be copied out of {home}: {error.strerror}.",
+            hint="Only root may look into participants' homes; the participant finds it in his folder Take-home.",
+        ) from None
+
+
 def _pass_over(directory: int, bin_: int) -> bool:
     """Remove what a directory holds, lifting its subdirectories into the bin; False if it held nothing.
 
@@ -141,7 +177,7 @@ def _take_apart(name: str, bin_: int) -> None:
 
 
 def _install_key_pair(directory: Path, uid: int, gid: int) -> None:
-    """An RSA key pair without passphrase as id_rsa and id_rsa.pub: how a student enters his own appliance."""
+    """An RSA key pair without passphrase as id_rsa and id_rsa.pub."""
     # Here, because 12 MiB of memory need not be taken before the first home is built.
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import rsa

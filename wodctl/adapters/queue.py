@@ -38,6 +38,9 @@ class Duties:
     watch: Callable[[str], None]
     """A round of the watchdog of that name."""
 
+    export: Callable[[int], None]
+    """The action of that number, which orders documents of a seat's workshop."""
+
 
 class Pauses(procrastinate.BaseRetryStrategy):
     """1 s, 3 s, 5 s, … It is the duties that give up, and say so in the record."""
@@ -79,6 +82,10 @@ class Queue:
         @self._app.task(name="wod.watch", pass_context=True, queue="actions")
         def watch(context: procrastinate.JobContext, name: str, timestamp: int = 0) -> None:
             self._do(context, lambda: duties.watch(name))
+
+        @self._app.task(name="wod.export", pass_context=True, retry=Pauses())
+        def export(context: procrastinate.JobContext, action: int) -> None:
+            self._do(context, lambda: duties.export(action))
 
         for dog in WATCHDOGS:
             lock = f"watchdog-{dog.name}"

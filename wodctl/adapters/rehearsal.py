@@ -66,6 +66,8 @@ class Rehearsal:
                 home = homes / user_name(seat)
                 home.mkdir(mode=0o750)
                 uid, gid = self._owner(seat)
+                self._workshops.furnish(home, uid, gid)
+                self._workshops.give_secrets(home, workshop, mode, seat, uid, gid)
                 self._workshops.fill(home, workshop, mode, seat, uid, gid)
                 os.chown(home, uid, gid)
             names = {

@@ -59,6 +59,8 @@ FOLDERS = (
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
+    # The operator's to fill: what his scripts find as files.
+    Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),

@@ -1,13 +1,17 @@
 """The site's workshops, and how one becomes a participant's: the notebooks loader with the site's values."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notebooks_loader import delivery, skeleton, vault
+from notebooks_loader import delivery, skeleton, tree, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.variables import Sources
 from wodctl.model.settings import Settings
+
+SECRETS = ".wod/secrets"
+"""Where a participant's home has what only his own server may read."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,45 @@ class Workshops:
             password=vault.password_from(passwords),
         )
 
-    def fill(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> list[str]:
-        """Put skeleton and workshop into a home that nobody lives in yet; returns what is odd about them.
-
-        Raises ContentProblem when a variable, a file or the skeleton cannot be had; the home is then of no use.
-        """
-        variables = self.variables().of(workshop.name, mode, seat)
+    def furnish(self, home: Path, uid: int, gid: int) -> None:
+        """Put the skeleton into a home that nobody lives in yet. Raises ContentProblem if it cannot be had."""
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
+
+    def give_secrets(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> None:
+        """The secrets that the workshop asks for (`secrets` of its `wod.yml`), each in a file of the home.
+
+        A value is the site's, from the variables, or made by chance for this lease. Raises ContentProblem for
+        variables that cannot be had.
+        """
+        if not workshop.metadata.secrets:
+            return
+        variables = self.variables().of(workshop.name, mode, seat)
+        owner = tree.Owner(uid, gid)
+        folder = home / SECRETS
+        for path in (folder.parent, folder):
+            tree.make_directory(str(path), 0o700, owner)
+        for name in workshop.metadata.secrets:
+            value = str(variables[name]) if name in variables else secrets.token_urlsafe(24)
+            tree.write_file(str(folder / name), value.encode(), 0o400, owner)
+
+    def fill(
+        self,
+        home: Path,
+        workshop: Workshop,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        made: Path | None = None,
+    ) -> list[str]:
+        """Put the workshop into a home that nobody lives in yet; returns what is odd about it.
+
+        `made` is a folder with variables that scripts have made. Raises ContentProblem when a variable or a file
+        cannot be had; the home is then of no use.
+        """
+        variables = self.variables().of(workshop.name, mode, seat, made)
         return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
 
     def _private(self) -> Path | None:

@@ -248,6 +248,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
+        "WODSCRIPTDIR": settings.WODSCRIPTDIR or nothing,
         "WODPRIVDIR": nothing if settings.WODPRIVREPO else settings.WODPRIVDIR or nothing,
     }
 

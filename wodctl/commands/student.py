@@ -4,11 +4,13 @@ import json
 import re
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
 from wodctl.adapters.database import Action, Database, connect_as_operator
+from wodctl.adapters.homes import copy_from_home
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
@@ -166,6 +168,41 @@ def warn(site: Site, seats: str, text: str | None, withdraw: bool) -> None:
     if not told:
         raise ActionFailed("Nobody was told: none of these seats is ready.")
     click.echo(f"Told {len(told)} seat{'s' if len(told) > 1 else ''}: {', '.join(map(str, told))}.")
+
+
+@student.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="DIR",
+              help="Where to put the files (default: here).")  # fmt: skip
+@pass_site
+def export(site: Site, number: int, output: Path) -> None:
+    """Make a PDF, a Word document and a zip of the workshop of seat N, as its participant has it now.
+
+    The participant finds them in his folder Take-home too; he makes them himself with File > Take Home.
+
+    \b
+    Example:
+      wodctl student export 3 -o /tmp
+    """
+    database = connect_as_operator(site.state)
+    ordered = database.order_export(number)
+    if ordered is None:
+        seat = database.seat(number)
+        if seat is None:
+            raise _no_such_seat(site, number)
+        raise ActionFailed(
+            f"Seat {number} is {seat.state}; only a seat that is ready has something to export."
+        )
+    action = _ended(database, [ordered])[0]
+    if action.state != "done":
+        raise ActionFailed(f"Nothing was exported: {action.reason or action.state}")
+    folder = "WKSHP-" + str(action.workshop).partition("-")[2]
+    home = site.state / "data" / "students" / user_name(number)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (f"{folder}.pdf", f"{folder}.docx", f"{folder}.zip"):
+        target = output / f"{user_name(number)}-{name}"
+        copy_from_home(home, ("Take-home", name), target)
+        click.echo(target)
 
 
 @student.command()

@@ -116,6 +116,9 @@ class Settings:
     WODPRIVDIR: str
     WODPRIVREPO: str
     WODPRIVBRANCH: str
+    WODSCRIPTDIR: str
+    WODSCRIPTSECONDS: int
+    WODSCRIPTNETWORK: list[str]
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -327,6 +330,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "WODPOWERSHELLSHA256",
         "64 hexadecimal digits",
     )
+    require(1 <= values["WODSCRIPTSECONDS"] <= 3600, "WODSCRIPTSECONDS", "seconds, from 1 to 3600")
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
     require(
         values["WODSEATDISK"] == "0"

@@ -78,7 +78,6 @@ class Process:
 class Look:
     """What a seat's container has used up to now: processor time in seconds since it was made."""
 
-    container: str
     at: float
     used: float
     processes: Sequence[Process] | None = None

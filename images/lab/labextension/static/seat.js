@@ -15,6 +15,7 @@
       box-shadow: 0 2px 10px rgb(0 0 0 / 25%); }
     .wod-notice.wod-soon { color: #4a0d0d; background: #ffe4e1; border-color: #c62828; }
     .wod-notice p { flex: 1; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+    .wod-notice a { color: inherit; font-weight: 600; text-decoration: underline; }
     .wod-notice button { border: 0; background: none; color: inherit; font: inherit; font-weight: 600;
       cursor: pointer; padding: 0 6px; text-decoration: underline; }
     #wod-end { position: fixed; z-index: 20000; inset: 0; display: grid; place-items: center; padding: 24px;
@@ -58,7 +59,7 @@
           this.dismissed.delete(key);
         }
       }
-      for (const [key, { text, soon }] of wanted) {
+      for (const [key, { text, soon, links = [] }] of wanted) {
         if (this.dismissed.has(key)) {
           continue;
         }
@@ -71,7 +72,7 @@
             node.remove();
             this.shown.delete(key);
           };
-          node.append(element('p'), close);
+          node.append(element('p'), ...links.map(([label, href]) => element('a', label, { href, download: '' })), close);
           this.list.append(node);
           this.shown.set(key, node);
         }
@@ -96,8 +97,33 @@
     document.body.append(page);
   }
 
-  async function watch(hub, user) {
+  // What is being made to take home, or has been since this page was opened.
+  function takeHome(made, user) {
+    if (made.state === 'queued' || made.state === 'running') {
+      return { text: 'Your workshop is being made into documents …' };
+    }
+    if (made.state === 'done') {
+      const file = form => `/user/${user}/files/Take-home/${encodeURIComponent(made.workshop)}.${form}?download=1`;
+      const links = ['pdf', 'docx', 'zip'].map(form => [form.toUpperCase(), file(form)]);
+      return { text: 'Your workshop, to take home (also in the folder Take-home):', links };
+    }
+    return { text: `Your workshop could not be made into documents. ${made.reason || ''}` };
+  }
+
+  async function watch(hub, user, commands) {
     const notices = new Notices();
+    let wake = () => undefined;
+    let ordered = false; // something to take home, from this page
+    commands.addCommand('wod-seat:take-home', {
+      label: 'Take Home (PDF, Word, Zip)',
+      caption: 'Make documents of all notebooks of this workshop, to download and keep',
+      execute: async () => {
+        await commands.execute('docmanager:save-all').catch(() => undefined);
+        await fetch(`${hub}seat`, { method: 'POST', credentials: 'same-origin', headers: { 'X-WoD-Seat': '1' } });
+        ordered = true;
+        wake();
+      }
+    });
     let left; // seconds until the end, as the hub last said
     let heard = 0; // when that was
     for (;;) {
@@ -136,6 +162,9 @@
               'Take home what you want to keep: after that, nothing of this seat is left.';
             wanted.set(`end ${stage}`, { text, soon: stage <= 5 });
           }
+          if (ordered && seat.take_home) {
+            wanted.set(`home ${seat.take_home.id} ${seat.take_home.state}`, takeHome(seat.take_home, user));
+          }
           notices.show(wanted);
           const stopped = document.getElementById('wod-end');
           if (!seat.running && !stopped) {
@@ -148,10 +177,14 @@
           } else if (seat.running) {
             stopped?.remove();
           }
-          pause = Math.min(POLL, Math.max(2, left + 1));
+          const waiting = ordered && ['queued', 'running'].includes(seat.take_home?.state);
+          pause = waiting ? 1 : Math.min(POLL, Math.max(2, left + 1));
         }
       }
-      await new Promise(resume => setTimeout(resume, pause * 1000));
+      await new Promise(resume => {
+        wake = resume;
+        setTimeout(resume, pause * 1000);
+      });
     }
   }
 
@@ -163,7 +196,7 @@
       const page = JSON.parse(document.getElementById('jupyter-config-data')?.textContent || '{}');
       // An author's desk has no hub.
       if (page.hubPrefix && page.hubUser) {
-        void app.restored.then(() => watch(page.hubPrefix, page.hubUser));
+        void app.restored.then(() => watch(page.hubPrefix, page.hubUser, app.commands));
       }
     }
   };
