@@ -28,7 +28,7 @@ ARCHIVE_LIMIT = 512 * 2**20
 """Bytes of all files in the archive, before they are packed."""
 PIXELS = 40_000_000
 """Of one picture."""
-WIDTH = 600
+WIDTH = 540
 """Pixels (96 in an inch) that a picture may be wide on the page."""
 SECONDS = 90
 """For one program."""
@@ -101,12 +101,13 @@ def _make_pdf(name: str, page: Path, pdf: Path, work: Path) -> None:
     import typst
 
     source = work / "page.typ"
-    header = f"--include-in-header={PAGE}"
+    # Without a font of its own, pandoc's page names an empty list, which typst refuses.
+    header = [f"--include-in-header={PAGE}", "--variable=mainfont:DejaVu Sans", "--variable=papersize:a4"]
     _run(
         "pandoc",
         *_READ,
         "--to=typst",
-        header,
+        *header,
         f"--metadata=title:{name}",
         f"--output={source}",
         str(page),
@@ -136,7 +137,7 @@ def _html(folder: Path, work: Path) -> str:
             parts.append(_harmless(body, folder, work, number))
         except Exception as error:  # whatever a notebook may hold, the others are exported
             reason = (
-                str(error).splitlines()[0][:200].replace("<", "‹") if str(error) else type(error).__name__
+                str(error).splitlines()[0][:200].replace("<", "(") if str(error) else type(error).__name__
             )
             parts.append(f"<p><em>This notebook cannot be shown: {reason}</em></p>")
     return f"<!doctype html><html><body>{''.join(parts)}</body></html>"
@@ -157,7 +158,7 @@ def _harmless(body: str, folder: Path, work: Path, notebook: int) -> str:
         if picture is None:
             image.replace_with(f"[{words or 'picture'}]")
         else:
-            image.attrs = {"src": picture[0], "width": str(picture[1]), "alt": words}
+            image.attrs = {"src": picture, "alt": words}
     for element in page.find_all(True):
         if element.name == "a":
             address = str(element.get("href", ""))
@@ -170,8 +171,8 @@ def _harmless(body: str, folder: Path, work: Path, notebook: int) -> str:
     return str(page)
 
 
-def _picture(source: str, folder: Path, target: Path) -> tuple[str, int] | None:
-    """File name and width on the page of a picture, made a PNG of ours; None for what is none, or lies elsewhere."""
+def _picture(source: str, folder: Path, target: Path) -> str | None:
+    """File name of a picture, made a PNG of ours that knows its width; None for what is none, or lies elsewhere."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = PIXELS
@@ -187,11 +188,12 @@ def _picture(source: str, folder: Path, target: Path) -> tuple[str, int] | None:
                 give=content,
             )
         with Image.open(io.BytesIO(content)) as image:
-            width = min(image.width, WIDTH)
-            image.convert("RGBA" if image.mode in ("RGBA", "LA", "P", "PA") else "RGB").save(target, "PNG")
+            dots = 96 * max(1.0, image.width / WIDTH)
+            plain = image.convert("RGBA" if image.mode in ("RGBA", "LA", "P", "PA") else "RGB")
+            plain.save(target, "PNG", dpi=(dots, dots))
     except (OSError, ValueError, SyntaxError, Problem, Image.DecompressionBombError):
         return None
-    return target.name, width
+    return target.name
 
 
 def _content(source: str, folder: Path) -> bytes:

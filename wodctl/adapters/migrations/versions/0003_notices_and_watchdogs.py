@@ -94,7 +94,8 @@ AS $$
                                       'workshop', 'WKSHP-' || substr(export.workshop, strpos(export.workshop, '-') + 1))
             FROM wod.action AS export
             WHERE export.action = 'EXPORT' AND export.seat = seat.number AND export.id > coalesce(
-                (SELECT max(made.id) FROM wod.action AS made WHERE made.action = 'CREATE' AND made.seat = seat.number), 0)
+                (SELECT max(made.id) FROM wod.action AS made
+                 WHERE made.action = 'CREATE' AND made.seat = seat.number), 0)
             ORDER BY export.id DESC LIMIT 1)
     FROM wod.seat
     WHERE 'student' || seat.number = name AND seat.state = 'ready';
