@@ -686,7 +686,7 @@ def test_a_script_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]]
         ("worker", "GET", "/containers/wod-student3/stats?stream=true&one-shot=true"),
         ("worker", "GET", "/containers/wod-student3/top?ps_args=-eopid,environ"),
         ("hub", "GET", "/containers/wod-export3/logs?stdout=True"),
-        ("hub", "GET", "/containers/wod-student3/top?ps_args=-eopid,ppid,etimes,cputimes,args"),
+        ("hub", "GET", "/containers/wod-student3/top?ps_args=-eopid,ppid,etimes,cputimes,stat,args"),
         ("hub", "DELETE", "/containers/wod-script3?force=True"),
         ("hub", "GET", "/containers/wod-script3/logs?stdout=True"),
         ("worker", "POST", f"/containers/{SERVER}/exec"),

@@ -14,17 +14,26 @@ from wodctl.adapters import configuration, usage
 from wodctl.adapters.homes import copy_from_home
 from wodctl.errors import ActionFailed, Unavailable
 from wodctl.model.seat import Seat
-from wodctl.model.watchdogs import WATCHDOGS, Look, Process, Usage, is_one_of, kernels, unexplained
+from wodctl.model.watchdogs import (
+    WATCHDOGS,
+    Look,
+    Process,
+    Usage,
+    is_one_of,
+    kernels,
+    unexplained,
+    wants_more,
+)
 
 SETTINGS = configuration.load(ROOT, Path("/nonexistent"), {}, {})[0]
 KERNEL = "0a1b2c3d-0000-4000-8000-0123456789ab"
-SERVER = Process(10, 1, 600, 5, "/opt/wod/bin/python -I -m wod_lab")
-WORKING = Process(20, 10, 600, 0, f"python -m ipykernel_launcher -f /run/jupyter/kernel-{KERNEL}.json")
+SERVER = Process(10, 1, 600, 5, True, "/opt/wod/bin/python -I -m wod_lab")
+WORKING = Process(20, 10, 600, 0, False, f"python -m ipykernel_launcher -f /run/jupyter/kernel-{KERNEL}.json")
 
 
 def burning(pid: int, used: int, command: str, parent: int = 1, age: int = 600) -> Process:
     """A process that has used so many seconds of a processor."""
-    return Process(pid, parent, age, used, command)
+    return Process(pid, parent, age, used, True, command)
 
 
 def looks(*pairs: tuple[Process, Process]) -> tuple[Look, Look]:
@@ -65,6 +74,17 @@ def test_an_allowed_program_is_explained_and_only_as_far_as_it_used_something_it
         (burning(30, 0, "solver"), burning(30, 0, "solver")), (burning(31, 0, "x"), burning(31, 60, "x"))
     )
     assert unexplained(before, now, busy=(), allowed=("solver",)) == pytest.approx(1.0)
+
+
+def test_where_processors_are_short_a_runaway_is_known_by_waiting_for_one():
+    """At every look it is ready to run; the server waits there too, and so does what a busy kernel has started."""
+    before, now = looks()
+    assert not wants_more(now, busy=(), allowed=())
+    _, now = looks((burning(30, 0, "sort"), burning(30, 6, "sort")))
+    assert wants_more(now, busy=(), allowed=())
+    assert not wants_more(now, busy=(), allowed=("sort",))
+    _, now = looks((burning(30, 0, "sort", parent=20), burning(30, 6, "sort", parent=20)))
+    assert not wants_more(now, busy=(KERNEL,), allowed=())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,16 @@ from typing import Any, Protocol
 from wodctl.errors import ActionFailed, WodError
 from wodctl.model.seat import BY_HAND, Seat, user_name
 from wodctl.model.settings import Settings, size_in_bytes
-from wodctl.model.watchdogs import WATCHDOGS, Look, Process, Usage, is_one_of, kernels, unexplained
+from wodctl.model.watchdogs import (
+    WATCHDOGS,
+    Look,
+    Process,
+    Usage,
+    is_one_of,
+    kernels,
+    unexplained,
+    wants_more,
+)
 
 DISK_GRACE = 600.0
 """Seconds that a participant has to make room in a home that has grown too large."""
@@ -180,7 +189,8 @@ class Watchdogs:
         if any(process.kernel for process in look.processes):
             busy = self._busy_kernels(seat.number)
         burnt = unexplained(before.look, look, busy, settings.WODALLOWED)
-        if burnt < settings.WODRUNAWAYCPUS:
+        starved = burnt >= WORTH_A_LOOK and wants_more(look, busy, settings.WODALLOWED)
+        if burnt < settings.WODRUNAWAYCPUS and not starved:
             if before.told:
                 self._register.remove_notices(seat.number, seat.number, "runaways")
             return _Burning(look)

@@ -24,7 +24,7 @@ _LINES, _BYTES = 200, 64 * 1024
 """How much of a container's output is asked for and read: its end."""
 
 
-_PS = "-eopid,ppid,etimes,cputimes,args"
+_PS = "-eopid,ppid,etimes,cputimes,stat,args"
 """What is asked of a process: the fields of Process. The gate lets exactly this through."""
 
 

@@ -12,6 +12,10 @@ _KERNEL = re.compile(r"kernel-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jso
 """The connection file, which Jupyter names in the command of every kernel that it starts."""
 
 
+_SERVER = "/opt/wod/bin/python -I -m wod_lab"
+"""How the image starts a seat's server."""
+
+
 @dataclass(frozen=True)
 class Watchdog:
     """One of them: `every` so many seconds at the times that `cron` says; `looks_for` is for the operator."""
@@ -52,12 +56,13 @@ WATCHDOGS = (
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a seat: `age` and processor time `used` in seconds."""
+    """A process of a seat: `age` and processor time `used` in seconds; `ready` if it runs, or would if it could."""
 
     pid: int
     parent: int
     age: int
     used: int
+    ready: bool
     command: str
 
     @property
@@ -116,11 +121,25 @@ def unexplained(before: Look, now: Look, busy: Collection[str], allowed: Collect
         p.pid: max(0, p.used - former.get(p.pid, 0 if p.age <= now.at - before.at + 1 else p.used))
         for p in processes
     }
-    excused = _families(processes, [p.pid for p in processes if p.kernel in busy or is_one_of(p, allowed)])
+    excused = _excused(processes, busy, allowed)
     seconds = max(now.at - before.at, 1e-3)
     if busy:
         return sum(used[p.pid] for p in processes if p.pid not in excused) / seconds
     return max(0.0, now.used - before.used - sum(used[pid] for pid in excused)) / seconds
+
+
+def wants_more(now: Look, busy: Collection[str], allowed: Collection[str]) -> bool:
+    """Whether a program beside busy kernels and allowed ones waits for a processor: where there are too few of them,
+    a runaway uses less than it would, but is found so at every look. Servers and kernels wait there as well."""
+    processes = now.processes or ()
+    excused = _excused(processes, busy, allowed)
+    return any(
+        p.ready and p.pid not in excused and not p.kernel and _SERVER not in p.command for p in processes
+    )
+
+
+def _excused(processes: Sequence[Process], busy: Collection[str], allowed: Collection[str]) -> set[int]:
+    return _families(processes, [p.pid for p in processes if p.kernel in busy or is_one_of(p, allowed)])
 
 
 def _families(processes: Sequence[Process], heads: Sequence[int]) -> set[int]:
