@@ -78,7 +78,7 @@ def test_an_allowed_program_is_explained_and_only_as_far_as_it_used_something_it
 
 def test_where_processors_are_short_a_runaway_is_known_by_waiting_for_one():
     """At every look it is ready to run; the server waits there too, and so does what a busy kernel has started."""
-    before, now = looks()
+    _, now = looks()
     assert not wants_more(now, busy=(), allowed=())
     _, now = looks((burning(30, 0, "sort"), burning(30, 6, "sort")))
     assert wants_more(now, busy=(), allowed=())

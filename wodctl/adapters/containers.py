@@ -97,7 +97,8 @@ class Containers:
             return []
         rows = json.loads(body)["Processes"] or []
         return [
-            Process(int(pid), int(of), int(age), int(used), command) for pid, of, age, used, command in rows
+            Process(int(pid), int(parent), int(age), int(used), state.startswith("R"), command)
+            for pid, parent, age, used, state, command in rows
         ]
 
     def _expect(
