@@ -31,7 +31,8 @@ CREATE TABLE wod.watch (
 -- What a watchdog did by itself stands among the actions, though no order and no step belongs to it.
 ALTER TABLE wod.action DROP CONSTRAINT action_action_check;
 ALTER TABLE wod.action ADD CONSTRAINT action_action_check
-    CHECK (action IN ('CREATE', 'CLEANUP', 'RESET', 'PURGE', 'REPORT', 'STOP', 'EXPORT'));
+    CHECK (action IN ('CREATE', 'CLEANUP', 'RESET', 'PURGE', 'REPORT', 'STOP', 'EXPORT')
+           OR action = 'DELIVER' AND source <> 'mail');
 """
 
 FUNCTIONS = """
