@@ -7,6 +7,7 @@ variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
+variable "TAG_EXPORT" { default = "latest" }
 variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
@@ -34,7 +35,7 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "compiler", "db", "doorman", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = ["base", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
 }
 
 target "site" {
@@ -93,6 +94,12 @@ target "doorman" {
   inherits   = ["image"]
   dockerfile = "images/doorman/Dockerfile"
   tags       = ["wod/doorman:${TAG_DOORMAN}"]
+}
+
+target "export" {
+  inherits   = ["python-image"]
+  dockerfile = "images/export/Dockerfile"
+  tags       = ["wod/export:${TAG_EXPORT}"]
 }
 
 target "fetch" {

@@ -22,6 +22,7 @@ from wodctl.commands import (
     stack,
     student,
     testing,
+    watchdog,
     workshop,
 )
 from wodctl.commands.site import Site, state_directory
@@ -69,6 +70,7 @@ for command in (
     image.build,
     action.action,
     student.student,
+    watchdog.watchdog,
     workshop.workshop,
     notebooks.notebooks,
     deliver.deliver,

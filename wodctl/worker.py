@@ -25,9 +25,12 @@ import psycopg_pool
 from wodctl.actions.carry_out import carry_out, fan_out
 from wodctl.actions.leases import end_leases
 from wodctl.actions.site import Site
+from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
+from wodctl.actions.watchdogs import Watchdogs
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
+from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
 from wodctl.adapters.queue import Duties, Queue, QueueLost
@@ -123,6 +126,17 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     )
 
 
+def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdogs:
+    return Watchdogs(
+        settings,
+        register=Database(pool.connection),
+        servers=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
+        containers=Containers(),
+        disk=Homes(Path(STUDENTS_DIRECTORY)),
+        project=os.environ["WOD_PROJECT"],
+    )
+
+
 def _registration(settings: Settings) -> Registration:
     return Registration(
         f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api",
@@ -150,6 +164,8 @@ async def _work(settings: Settings) -> NoReturn:
             fan_out=partial(fan_out, site=site),
             tell=partial(tell, site),
             end_leases=partial(end_leases, site),
+            watch=_watchdogs(settings, pool).make_round,
+            export=partial(export, record=Database(pool.connection), exports=Exports(settings, Containers())),
         )
         queue = Queue(WORKER_CONNECTION, duties)
         async with queue.opened():

@@ -55,6 +55,7 @@ c.SeatAuthenticator.first_seat = settings["WODUSERMIN"]
 c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
 c.SeatAuthenticator.seat_key = secret("seat-key")
 c.SeatAuthenticator.login_days = settings["WODCOOKIEDAYS"]
+c.SeatAuthenticator.lease_warning = settings["WODLEASEWARNING"]
 c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
 # All whom the authenticator knows: that is the seats that are ready.
 c.SeatAuthenticator.allow_all = True

@@ -20,6 +20,7 @@ ENVIRON = {
     "WOD_STATE": "/var/lib/wod",
     "WOD_LAB_IMAGE": "wod/lab:0a1b",
     "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
+    "WOD_EXPORT_IMAGE": "wod/export:4e5f",
 }
 SETTINGS = {
     "WODSEATMEMORY": "2G",
@@ -680,8 +681,12 @@ def test_a_script_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]]
 @pytest.mark.parametrize(
     ("client", "method", "target"),
     [
-        ("worker", "GET", "/containers/wod-student3/json"),
-        ("worker", "DELETE", "/containers/wod-student3?force=True"),
+        ("worker", "POST", "/containers/wod-student3/start"),
+        ("worker", "GET", "/containers/wod-student3/logs?stdout=True"),
+        ("worker", "GET", "/containers/wod-student3/stats?stream=true&one-shot=true"),
+        ("worker", "GET", "/containers/wod-student3/top?ps_args=-eopid,environ"),
+        ("hub", "GET", "/containers/wod-export3/logs?stdout=True"),
+        ("hub", "GET", "/containers/wod-student3/top?ps_args=-eopid,ppid,etimes,cputimes,stat,args"),
         ("hub", "DELETE", "/containers/wod-script3?force=True"),
         ("hub", "GET", "/containers/wod-script3/logs?stdout=True"),
         ("worker", "POST", f"/containers/{SERVER}/exec"),
@@ -689,11 +694,87 @@ def test_a_script_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]]
     ],
 )
 def test_each_client_has_its_own_kind_of_containers(client: str, method: str, target: str) -> None:
-    """The worker drives scripts, the hub seats' servers, neither the other's."""
+    """The worker drives scripts and exports and looks at seats' servers, which the hub alone drives."""
     with pytest.raises(Refused):
         POLICY.check(client, method, target, (), b"")
     with pytest.raises(Refused):
         script(client="hub")
+
+
+EXPORT: dict[str, Any] = {
+    "Image": "wod/export:4e5f",
+    "Hostname": "export3",
+    "User": "2003:3003",
+    "WorkingDir": "/student/student3",
+    "Cmd": ["WKSHP-Welcome101"],
+    "Labels": {"wod.project": "wod", "wod.export": "3"},
+    "HostConfig": {
+        "NetworkMode": "none",
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/students/student3",
+                "Target": "/student/student3",
+                "ReadOnly": False,
+            }
+        ],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "nosuid,nodev,noexec,mode=1777,size=1g"},
+        "Memory": 1536 * 2**20,
+        "MemorySwap": 1536 * 2**20,
+        "CpuPeriod": 100_000,
+        "CpuQuota": 100_000,
+        "CpuShares": 16,
+        "PidsLimit": 64,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+    },
+}
+
+
+def export(change: Callable[[dict[str, Any]], object] = lambda _: None, name: str = "wod-export3") -> Any:
+    """The document that the engine gets for an export with this change."""
+    document = copy.deepcopy(EXPORT)
+    change(document)
+    target = f"/containers/create?name={name}"
+    return json.loads(POLICY.check("worker", "POST", target, (), json.dumps(document).encode()).body)
+
+
+def test_an_export_of_a_seat_passes() -> None:
+    """Documents are made in a container of their own, with the seat's home."""
+    assert export() == EXPORT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        top(Image="wod/lab:1a2b"),
+        top(User="0:0"),
+        top(Cmd=["--help"]),
+        top(Cmd=["WKSHP-../../etc"]),
+        top(Entrypoint=["sh"]),
+        host(NetworkMode="wod_seats"),
+        host(NetworkMode="host"),
+        host(Mounts=[]),
+        host(Mounts=[{"Type": "bind", "Source": "/", "Target": "/student/student3", "ReadOnly": False}]),
+        host(Privileged=True),
+        host(Memory=2**40),
+    ],
+)
+def test_an_export_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]], object]) -> None:
+    """No other image, user, program or home, and no network."""
+    with pytest.raises(Refused):
+        export(change)
+
+
+def test_a_document_is_that_of_the_containers_kind() -> None:
+    """An export under the name of a script is none."""
+    with pytest.raises(Refused):
+        export(name="wod-script3")
+    with pytest.raises(Refused):
+        export(name="wod-export4")
 
 
 def test_an_id_is_looked_at_before_it_is_taken_for_one_of_a_kind() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.errors import ActionFailed, Unavailable
+from wodctl.model.watchdogs import Look, Process
 
 SOCKET = Path("/run/gate/docker.sock")
 
@@ -21,6 +22,10 @@ CALL_TIMEOUT = 30.0
 
 _LINES, _BYTES = 200, 64 * 1024
 """How much of a container's output is asked for and read: its end."""
+
+
+_PS = "-eopid,ppid,etimes,cputimes,stat,args"
+"""What is asked of a process: the fields of Process. The gate lets exactly this through."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -70,6 +75,31 @@ class Containers:
     def ensure_absent(self, name: str) -> None:
         """The container runs no more and is gone."""
         self._expect("DELETE", f"/containers/{name}?v=True&force=True", (204, 404))
+
+    def identity(self, name: str) -> str | None:
+        """The engine's id of the container that has this name at the moment; None if there is none."""
+        status, body = self._call("GET", f"/containers/{name}/json")
+        return str(json.loads(body)["Id"]) if status == 200 else None
+
+    def look(self, name: str) -> Look | None:
+        """What a container has used; None if it does not run."""
+        status, body = self._call("GET", f"/containers/{name}/stats?stream=false&one-shot=true")
+        figures = json.loads(body) if status == 200 else {}
+        if not figures.get("pids_stats", {}).get("current"):
+            return None
+        used = figures["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        return Look(at=time.monotonic(), used=used)
+
+    def processes(self, name: str) -> list[Process]:
+        """The processes of a container, as `ps` on the host tells them; none if it does not run."""
+        status, body = self._call("GET", f"/containers/{name}/top?ps_args={_PS}")
+        if status != 200:
+            return []
+        rows = json.loads(body)["Processes"] or []
+        return [
+            Process(int(pid), int(parent), int(age), int(used), state.startswith("R"), command)
+            for pid, parent, age, used, state, command in rows
+        ]
 
     def _expect(
         self, method: str, target: str, expected: tuple[int, ...], document: Mapping[str, Any] | None = None

@@ -82,6 +82,17 @@ class Step:
     ended_before: bool
 
 
+@dataclass(frozen=True)
+class Round:
+    """The last round of a watchdog: when it ended, how many seconds it took, what it found, or why nothing."""
+
+    name: str
+    ran: datetime
+    seconds: float
+    found: list[str]
+    problem: str | None
+
+
 class Outcome(Protocol):
     """What is stored of a step's end."""
 
@@ -178,6 +189,103 @@ class Database:
                 " WHERE number = %s AND state = 'ready' RETURNING lease_until",
                 [time, number],
             ).fetchone()
+
+    # Notices
+
+    def add_notice(self, first: int, last: int, source: str, text: str) -> list[int]:
+        """Tell the participants of these seats something; returns the seats, those that are ready.
+
+        What the same source told them before is replaced, unless it is the operator.
+        """
+        with self._session() as session, session.transaction():
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s AND source <> 'operator'",
+                [first, last, source],
+            )
+            with session.cursor(row_factory=scalar_row) as cursor:
+                return cursor.execute(
+                    "INSERT INTO wod.notice (seat, source, text) SELECT number, %s, %s FROM wod.seat"
+                    " WHERE number BETWEEN %s AND %s AND state = 'ready' ORDER BY number RETURNING seat",
+                    [source, text, first, last],
+                ).fetchall()
+
+    def remove_notices(self, first: int, last: int, source: str) -> None:
+        """Take back what these seats' participants were told by `source`."""
+        with self._session() as session:
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s", [first, last, source]
+            )
+
+    def notices(self, number: int) -> list[str]:
+        """What the participant of a seat is told at present."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "SELECT text FROM wod.notice WHERE seat = %s ORDER BY id", [number]
+            ).fetchall()
+
+    def order_export(self, number: int) -> int | None:
+        """Order documents of a seat's workshop; returns the action, None unless the seat is ready."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute("SELECT wod.order_export(%s, 'cli')", [number]).fetchone()
+
+    # Watchdogs
+
+    def report(self, kind: str, seat: Seat, text: str) -> None:
+        """Put what a watchdog saw (REPORT) or did (STOP) among the actions."""
+        with self._session() as session:
+            session.execute(
+                "INSERT INTO wod.action (action, seat, last_seat, customer, workshop, source, state, reason, started,"
+                " finished) VALUES (%s, %s, %s, %s, %s, 'watchdog', 'done', %s, now(), now())",
+                [kind, seat.number, seat.number, seat.customer or 0, seat.workshop, _storable(text)],
+            )
+
+    def note_round(self, name: str, seconds: float, found: Sequence[str], problem: str | None) -> None:
+        """Store what a watchdog's round found, or why there was none."""
+        with self._session() as session:
+            session.execute(
+                "INSERT INTO wod.watch (name, ran, seconds, found, problem) VALUES (%s, now(), %s, %s, %s)"
+                " ON CONFLICT (name) DO UPDATE SET ran = excluded.ran, seconds = excluded.seconds,"
+                " found = excluded.found, problem = excluded.problem",
+                [name, seconds, Jsonb([_storable(text) for text in found]), _storable(problem)],
+            )
+
+    def rounds(self) -> dict[str, Round]:
+        """The last round of each watchdog that has made one, by name."""
+        with self._session() as session, session.cursor(row_factory=class_row(Round)) as cursor:
+            rounds = cursor.execute("SELECT name, ran, seconds, found, problem FROM wod.watch").fetchall()
+            return {one.name: one for one in rounds}
+
+    def order_round(self, name: str) -> None:
+        """Send a watchdog on a round now."""
+        with self._session() as session:
+            session.execute(
+                "SELECT wod.queue_job('wod.watch', 'watchdog-' || %s, jsonb_build_object('name', %s::text))",
+                [name, name],
+            )
+
+    def is_waited_for(self, number: int) -> bool:
+        """Whether an order about this seat has not been carried out yet."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return bool(
+                cursor.execute(
+                    "SELECT count(*) FROM wod.step WHERE seat = %s AND state IN ('queued', 'running')",
+                    [number],
+                ).fetchone()
+            )
+
+    def forget_actions(self, rejected_days: int, other_days: int) -> int:
+        """Remove actions that ended so many days ago (0: none) and are not owed to anybody; returns how many."""
+        with self._session() as session, session.transaction():
+            session.execute(
+                "CREATE TEMPORARY TABLE old ON COMMIT DROP AS SELECT id FROM wod.action WHERE finished IS NOT NULL"
+                " AND NOT EXISTS (SELECT FROM wod.owed WHERE owed.action = action.id AND NOT refused)"
+                " AND CASE WHEN state = 'rejected' THEN %(rejected)s ELSE %(other)s END > 0 AND finished < now() -"
+                " interval '1 day' * CASE WHEN state = 'rejected' THEN %(rejected)s ELSE %(other)s END",
+                {"rejected": rejected_days, "other": other_days},
+            )
+            session.execute("DELETE FROM wod.owed USING old WHERE owed.action = old.id")
+            session.execute("DELETE FROM wod.step USING old WHERE step.action = old.id")
+            return session.execute("DELETE FROM wod.action USING old WHERE action.id = old.id").rowcount
 
     def _change_seat(
         self, number: int, *, state: str, customer: int | None, workshop: str | None, mode: str | None
@@ -305,12 +413,12 @@ class Database:
                 [number],
             )
 
-    def end_range(self, number: int, state: str, reason: str) -> None:
+    def end_range(self, number: int, state: str, reason: str | None) -> None:
         """An action on several seats ends without any step."""
         with self._session() as session:
             session.execute(
                 "UPDATE wod.action SET state = %s, reason = %s, finished = now() WHERE id = %s",
-                [state, reason, number],
+                [state, _storable(reason), number],
             )
 
     def capacity(self, workshop: str) -> int | None:

@@ -9,15 +9,19 @@ import ctypes
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from wodctl.adapters import completion, trash
+from wodctl.adapters import completion, trash, usage
 from wodctl.errors import ActionFailed
+from wodctl.model.watchdogs import Usage
 
 STAGING = ".staging"
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEY_BITS = 2048
 
 
@@ -73,7 +77,7 @@ class Homes:
             try:
                 fill(path)
                 completion.ensure_unexecuted(path / folder)
-                home = os.open(self._root / user, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                home = os.open(self._root / user, _DIRECTORY)
                 try:
                     _exchange(path / folder, folder, home)
                 finally:
@@ -99,6 +103,47 @@ class Homes:
     def completion(self, user: str, folder: str) -> int:
         """How many of 100 code cells in the workshop's folder were executed, rounded down."""
         return completion.percentage(self._root, user, folder)
+
+    def present(self) -> list[str]:
+        """The names of the homes that there are."""
+        with _explained("list the homes"):
+            return sorted(name for name in os.listdir(self._root) if not name.startswith("."))
+
+    def usage(self, user: str, most_files: int) -> Usage:
+        """What a home takes up, nothing where there is none; beyond `most_files` (0: any number) nothing is counted."""
+        with _explained(f"look into the home of {user}"):
+            return usage.of(self._root, user, most_files)
+
+    def free(self) -> int:
+        """Bytes that the file system of the homes has left for us."""
+        with _explained("look at the disk"):
+            found = os.statvfs(self._root)
+            return found.f_bavail * found.f_frsize
+
+
+def copy_from_home(home: Path, parts: Sequence[str], target: Path) -> None:
+    """Copy a file of a participant's, following no link of his. Raises ActionFailed unless it is a plain file."""
+    try:
+        directory = os.open(home, _DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                inner = os.open(part, _DIRECTORY, dir_fd=directory)
+                os.close(directory)
+                directory = inner
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            source = os.open(parts[-1], flags, dir_fd=directory)
+        finally:
+            os.close(directory)
+        with os.fdopen(source, "rb") as file:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise ActionFailed(f"{'/'.join(parts)} in {home} is no plain file.")
+            with open(target, "wb") as copy:
+                shutil.copyfileobj(file, copy)
+    except OSError as error:
+        raise ActionFailed(
+            f"{'/'.join(parts)} cannot be copied out of {home}: {error.strerror}.",
+            hint="Only root may look into participants' homes; the participant finds it in his folder Take-home.",
+        ) from None
 
 
 def _exchange(fresh: Path, name: str, directory: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jinja2
 
-from wodctl.adapters import process, repositories
+from wodctl.adapters import process, quota, repositories
 from wodctl.errors import StackProblem
 from wodctl.model.settings import Settings
 
@@ -37,8 +37,8 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 _READ_BY = {
     "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
-            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
-            "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
+            "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -197,6 +197,20 @@ class StateDirectory:
         path = self.path / "decisions.json"
         former = json.loads(path.read_text()) if path.exists() else {}
         self._write(path, json.dumps(former | {name: value}, indent=1) + "\n", mode=0o644)
+
+    def limit_disk(self, first_uid: int, seats: int, size: int, files: int, base_image: str) -> str | None:
+        """Give these uids quotas of bytes and files (0: any) where the homes are; why that cannot be, else None."""
+        students = self.path / "data" / "students"
+        if os.geteuid() == 0:
+            return quota.set_limits(students, first_uid, seats, size, files)
+        words = ["/quota.py", "/students", *map(str, (first_uid, seats, size, files))]
+        mounts = {quota.__file__: "/quota.py", str(students): "/students"}
+        options = [
+            f"--mount=type=bind,readonly,source={here},target={there}" for here, there in mounts.items()
+        ]
+        options += ["--network=none", "--user=0", "--cap-drop=ALL", "--cap-add=SYS_ADMIN"]
+        answer = process.run(["docker", "run", "--rm", *options, base_image, "python3", "-I", *words])
+        return answer.strip() or None
 
     def remove(self, folders: Iterable[str], base_image: str) -> None:
         """Remove folders with all that is in them, whoever owns it."""

@@ -21,6 +21,7 @@ from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.settings import size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 HUB_HOST, PROXY_HOST = 2, 3
@@ -94,8 +95,9 @@ def up(site: Site, kind: str, **options: Any) -> None:
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
+        disk = _ensure_disk_quotas(site, state, base)
     engine.ensure_answers()
-    _say_ready(site)
+    _say_ready(site, disk)
 
 
 @click.command()
@@ -139,15 +141,18 @@ def status(context: click.Context, as_json: bool) -> None:
     services = _all_services(site)
     fetching = Repositories.of(site.root, site.state, site.settings)
     repositories = [fetching.status(kind) for kind in fetching.kinds()]
+    disk = StateDirectory(site.state, site.root).remembered("disk")
     if as_json:
         document = {
             "url": site.url,
             "services": [vars(service) for service in services],
             "repositories": documents(repositories),
+            "disk": disk,
         }
         click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
+        click.echo(f"Disk: {disk or 'not known yet'}")
         for one in repositories:
             if one.problem:
                 used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
@@ -328,7 +333,27 @@ def _print_services(site: Site, services: list[Service]) -> None:
     click.echo(f"{'':32} {total / 2**20:6.0f} MiB\n{site.url}")
 
 
-def _say_ready(site: Site) -> None:
+def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> str:
+    """Let the kernel keep each seat to WODSEATDISK and WODSEATFILES where it can; says which it is, and remembers."""
+    s = site.settings
+    size = size_in_bytes(s.WODSEATDISK)
+    words = (
+        f"{s.WODSEATDISK if size else 'any size'}, {s.WODSEATFILES or 'any number of'} files for each seat"
+    )
+    reason = state.limit_disk(
+        s.UIDBASE + s.WODUSERMIN, s.WODUSERMAX - s.WODUSERMIN + 1, size, s.WODSEATFILES, base_image
+    )
+    if not reason:
+        said = f"{words}, by quotas of the file system"
+    elif size or s.WODSEATFILES:
+        said = f"{words}, by the watchdog `disk` ({reason})"
+    else:
+        said = "no limit"
+    state.remember("disk", said)
+    return said
+
+
+def _say_ready(site: Site, disk: str) -> None:
     s = site.settings
     click.echo(
         f"""
@@ -336,6 +361,7 @@ Ready.
   Participants log in at   {site.url}
   Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}
   Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data
+  Disk                     {disk}
 
 Try it:
   ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait

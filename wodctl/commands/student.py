@@ -4,11 +4,13 @@ import json
 import re
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
 from wodctl.adapters.database import Action, Database, connect_as_operator
+from wodctl.adapters.homes import copy_from_home
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
@@ -16,6 +18,9 @@ from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_n
 
 _TIME = re.compile(r"(?:([0-9]{1,3})h)?(?:([0-9]{1,3})m)?")
 _SEATS = re.compile(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
+
+LONGEST_NOTICE = 500
+"""Characters that a participant is told at once."""
 
 
 @click.group()
@@ -59,10 +64,11 @@ def show(site: Site, number: int, as_json: bool) -> None:
     Example:
       wodctl student show 3
     """
-    seat = connect_as_operator(site.state).seat(number)
+    database = connect_as_operator(site.state)
+    seat = database.seat(number)
     if seat is None:
         raise _no_such_seat(site, number)
-    document = _document(site, seat, _running_servers(site))
+    document = _document(site, seat, _running_servers(site)) | {"notices": database.notices(number)}
     if as_json:
         click.echo(json.dumps(document, indent=1))
         return
@@ -74,6 +80,7 @@ def show(site: Site, number: int, as_json: bool) -> None:
         ("customer", "-" if seat.customer is None else str(seat.customer)),
         ("lease until", _lease(seat)),
         ("address", document["url"]),
+        *(("told", text) for text in document["notices"]),
     ]
     click.echo(table((), facts))
 
@@ -131,6 +138,74 @@ def extend(site: Site, number: int, longer: str) -> None:
 
 
 @student.command()
+@click.argument("seats", metavar="N[-M]|all")
+@click.argument("text", required=False)
+@click.option("--withdraw", is_flag=True, help="Take back what was said before, instead of saying something.")
+@pass_site
+def warn(site: Site, seats: str, text: str | None, withdraw: bool) -> None:
+    """Say TEXT to the participants of seat N, of the seats N to M, or of all, in their JupyterLab.
+
+    It shows within half a minute, and stays until each closes it or his lease ends.
+
+    \b
+    Examples:
+      wodctl student warn 3 "Please save your work: the room is needed at noon."
+      wodctl student warn all "The host restarts at 18:00."
+      wodctl student warn all --withdraw
+    """
+    first, last = _seats(site, seats)
+    database = connect_as_operator(site.state)
+    if withdraw == (text is not None):
+        raise UsageProblem("Expected either a TEXT or --withdraw.")
+    if withdraw:
+        database.remove_notices(first, last, "operator")
+        click.echo("Taken back.")
+        return
+    text = str(text).strip()
+    if not 1 <= len(text) <= LONGEST_NOTICE or any(not (c.isprintable() or c == "\n") for c in text):
+        raise UsageProblem(f"The text must be 1 to {LONGEST_NOTICE} printable characters.")
+    told = database.add_notice(first, last, "operator", text)
+    if not told:
+        raise ActionFailed("Nobody was told: none of these seats is ready.")
+    click.echo(f"Told {len(told)} seat{'s' if len(told) > 1 else ''}: {', '.join(map(str, told))}.")
+
+
+@student.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="DIR",
+              help="Where to put the files (default: here).")  # fmt: skip
+@pass_site
+def export(site: Site, number: int, output: Path) -> None:
+    """Make a PDF, a Word document and a zip of the workshop of seat N, as its participant has it now.
+
+    The participant finds them in his folder Take-home too; he makes them himself with File > Take Home.
+
+    \b
+    Example:
+      wodctl student export 3 -o /tmp
+    """
+    database = connect_as_operator(site.state)
+    ordered = database.order_export(number)
+    if ordered is None:
+        seat = database.seat(number)
+        if seat is None:
+            raise _no_such_seat(site, number)
+        raise ActionFailed(
+            f"Seat {number} is {seat.state}; only a seat that is ready has something to export."
+        )
+    action = _ended(database, [ordered])[0]
+    if action.state != "done":
+        raise ActionFailed(f"Nothing was exported: {action.reason or action.state}")
+    folder = "WKSHP-" + str(action.workshop).partition("-")[2]
+    home = site.state / "data" / "students" / user_name(number)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (f"{folder}.pdf", f"{folder}.docx", f"{folder}.zip"):
+        target = output / f"{user_name(number)}-{name}"
+        copy_from_home(home, ("Take-home", name), target)
+        click.echo(target)
+
+
+@student.command()
 @click.argument("seats", metavar="N[-M]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_site
@@ -141,12 +216,9 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
     Example:
       wodctl student wipe 1-20
     """
-    words = _SEATS.fullmatch(seats)
-    if not words:
-        raise UsageProblem(f"{seats!r} are no seats; expected a number, or two as in 1-20.")
-    first, last = int(words[1]), int(words[2] or words[1])
-    if not site.settings.WODUSERMIN <= first <= last <= site.settings.WODUSERMAX:
-        raise _no_such_seat(site, last if site.settings.WODUSERMIN <= first <= last else first)
+    if seats == "all":
+        raise UsageProblem("All seats are wiped by naming them, as in 1-100.")
+    first, last = _seats(site, seats)
     if not yes:
         what = f"seat {first}" if first == last else f"the seats {first} to {last}"
         click.confirm(f"Remove the server and all files of {what}?", abort=True)
@@ -160,6 +232,20 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
             hint=f"`wodctl action show {failed[0].id}` tells more.",
         )
     click.echo(f"Wiped {len(numbers)} seat{'s' if len(numbers) > 1 else ''}.")
+
+
+def _seats(site: Site, words: str) -> tuple[int, int]:
+    """First and last of the seats that the words name. Raises UsageProblem."""
+    least, most = site.settings.WODUSERMIN, site.settings.WODUSERMAX
+    if words == "all":
+        return least, most
+    numbers = _SEATS.fullmatch(words)
+    if not numbers:
+        raise UsageProblem(f"{words!r} are no seats; expected a number, or two as in 1-20.")
+    first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+    if not least <= first <= last <= most:
+        raise _no_such_seat(site, last if least <= first <= last else first)
+    return first, last
 
 
 def _ended(database: Database, numbers: list[int]) -> list[Action]:

@@ -96,7 +96,20 @@ class Settings:
     WODSEATPIDS: int
     WODSEATSTARTS: int
     WODSEATNETWORK: str
+    WODSEATDISK: str
+    WODSEATFILES: int
     WODCOOKIEDAYS: float
+    WODLEASEWARNING: int
+    WODRUNAWAYS: str
+    WODRUNAWAYMINUTES: float
+    WODRUNAWAYCPUS: float
+    WODDENIED: list[str]
+    WODALLOWED: list[str]
+    WODKERNELHOURS: float
+    WODIDLEHOURS: float
+    WODORPHANS: bool
+    WODKEEPREJECTED: int
+    WODKEEPACTIONS: int
     WODNOBO: str
     WODNOBOREPO: str
     WODNOBOBRANCH: str
@@ -321,6 +334,25 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     )
     require(1 <= values["WODSCRIPTSECONDS"] <= 3600, "WODSCRIPTSECONDS", "seconds, from 1 to 3600")
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
+    require(
+        values["WODSEATDISK"] == "0"
+        or (bool(_SIZE.fullmatch(values["WODSEATDISK"])) and size_in_bytes(values["WODSEATDISK"]) >= 2**24),
+        "WODSEATDISK",
+        "a size such as 5G, at least 16M, or 0 for no limit",
+    )
+    require(
+        values["WODSEATFILES"] == 0 or 1000 <= values["WODSEATFILES"] <= 10**8,
+        "WODSEATFILES",
+        "a number from 1000, or 0 for no limit",
+    )
+    require(0 <= values["WODLEASEWARNING"] <= 600, "WODLEASEWARNING", "minutes, from 0 to 600")
+    require(values["WODRUNAWAYS"] in ("ignore", "report", "stop"), "WODRUNAWAYS", "ignore, report or stop")
+    require(0.01 <= values["WODRUNAWAYMINUTES"] <= 1440, "WODRUNAWAYMINUTES", "minutes, from 0.01 to 1440")
+    require(0.05 <= values["WODRUNAWAYCPUS"] <= 1024, "WODRUNAWAYCPUS", "a number of processors, from 0.05")
+    for name in ("WODKERNELHOURS", "WODIDLEHOURS"):
+        require(values[name] == 0 or 0.001 <= values[name] <= 8760, name, "hours, from 0.001, or 0 for never")
+    for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
+        require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
 
 
 def _is_network(text: str) -> bool:

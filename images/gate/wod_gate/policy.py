@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 _PLAIN_PATH = re.compile(r"(/v(?P<version>1\.[0-9]{2}))?(?P<path>(/[A-Za-z0-9_][A-Za-z0-9_.:@-]*)+)")
-_PLAIN_PARAMETER = re.compile(r"([a-z]+)=([A-Za-z0-9_.:-]{1,64})")
+_PLAIN_PARAMETER = re.compile(r"([a-z][a-z_-]*)=([A-Za-z0-9_.:,-]{1,64})")
 _SPECIFICATION = re.compile(r"(?P<method>[A-Z]+) (?P<path>/[^?]*)(\?(?P<query>.+))?")
 _PLACEHOLDER = re.compile(r"\{([a-z-]+)\}")
 
@@ -34,6 +34,7 @@ class Site:
     state: str
     image: str
     compiler: str
+    export: str
     memory: int
     cpu_quota: int
     pids: int
@@ -51,6 +52,7 @@ class Site:
                 state=environ["WOD_STATE"],
                 image=environ["WOD_LAB_IMAGE"],
                 compiler=environ["WOD_COMPILER_IMAGE"],
+                export=environ["WOD_EXPORT_IMAGE"],
                 memory=_in_bytes(settings["WODSEATMEMORY"]),
                 cpu_quota=int(settings["WODSEATCPUS"] * 100_000),
                 pids=settings["WODSEATPIDS"],
@@ -66,6 +68,7 @@ class Site:
             ("WOD_STATE", site.state, r"(/[^/:\s]+)+"),
             ("WOD_LAB_IMAGE", site.image, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
             ("WOD_COMPILER_IMAGE", site.compiler, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
+            ("WOD_EXPORT_IMAGE", site.export, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
         ):
             if not re.fullmatch(form, value):
                 raise PolicyProblem(f"{name} is {value!r}, expected something like {form}.")
@@ -88,6 +91,7 @@ class Site:
             "state": self.state,
             "image": self.image,
             "compiler": self.compiler,
+            "export": self.export,
             "network": self.network,
             "n": str(seat),
             "uid": str(self.uid_base + seat),
@@ -121,7 +125,7 @@ class _Allowed:
     method: str
     path: re.Pattern[str]
     query: Mapping[str, str | None]
-    document: str | None
+    documents: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -201,8 +205,8 @@ class Policy:
         else:
             raise Refused("this call is not on the client's list")
         parameters = _check_query(query, allowed.query)
-        if allowed.document:
-            body = self._check_document(allowed.document, parameters, body)
+        if allowed.documents:
+            body = self._check_document(allowed.documents, parameters, body)
         elif body:
             raise Refused("this call has no body")
         version = f"/v{plain['version']}" if plain["version"] else ""
@@ -232,9 +236,10 @@ class Policy:
             raise Refused(f"the container's name must be like {self._names[kind].pattern}")
         return int(match[1])
 
-    def _allowed_call(self, specification: str, document: str | None) -> _Allowed:
+    def _allowed_call(self, specification: str, document: str | list[str] | None) -> _Allowed:
         match = _SPECIFICATION.fullmatch(specification)
-        if not match or (document and document not in self._documents.keys() & self._names.keys()):
+        documents = [document] if isinstance(document, str) else document or []
+        if not match or not self._documents.keys() & self._names.keys() >= set(documents):
             raise PolicyProblem(f"The policy's call {specification!r} is not `METHOD /path?query: document`.")
         places = {
             kind: f"(?P<{kind}>{name.pattern.replace('(', '(?:')}|[0-9a-f]{{64}})"
@@ -250,11 +255,13 @@ class Policy:
             match["method"],
             re.compile(path),
             {name: value if equals else None for name, equals, value in parameters},
-            document,
+            tuple(documents),
         )
 
-    def _check_document(self, name: str, parameters: Mapping[str, str], body: bytes) -> bytes:
-        seat = self._seat(name, parameters.get("name", ""))
+    def _check_document(self, kinds: tuple[str, ...], parameters: Mapping[str, str], body: bytes) -> bytes:
+        container = parameters.get("name", "")
+        name = next((kind for kind in kinds if self._names[kind].fullmatch(container)), kinds[0])
+        seat = self._seat(name, container)
         self._site.need_own(seat)
         checked = _conform(self._documents[name], _document(body), "", self._site.values(seat))
         return json.dumps(checked).encode("ascii")
