@@ -26,7 +26,6 @@ variable "APT_SOURCES" { default = "" }
 
 # The site's index of Python packages and its web proxies. BuildKit keeps the proxies out of the images.
 variable "PIP_INDEX_URL" { default = "" }
-variable "POWERSHELL_SHA256" { default = "" }
 variable "HTTP_PROXY" { default = "" }
 variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
@@ -108,7 +107,6 @@ target "hub" {
 target "lab" {
   inherits   = ["python-image"]
   dockerfile = "images/lab/Dockerfile"
-  args       = { POWERSHELL_SHA256 = POWERSHELL_SHA256 }
   tags       = ["wod/lab:${TAG_LAB}"]
 }
 
@@ -136,6 +134,14 @@ target "desk" {
   contexts   = { lab = "target:lab" }
   dockerfile = "images/desk/Dockerfile"
   tags       = ["wod/desk:${TAG_DESK}"]
+}
+
+# What the folders of images/labs have in common, and those of a private repository: labs for workshops whose notebooks
+# need more. `wodctl build` writes a target for each (context: its folder), `labs-jvm` for images/labs/jvm.
+target "workshop-lab" {
+  inherits   = ["image"]
+  contexts   = { toolchain = "target:toolchain", lab = "target:lab" }
+  dockerfile = "Dockerfile"
 }
 
 # For the tests only, hence not in the group.

@@ -29,6 +29,7 @@ from wodctl.actions.tell import tell
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
+from wodctl.adapters.labs import Labs
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.workshops import Workshops
@@ -110,7 +111,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
         homes=homes,
-        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
+        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD], Labs.told(os.environ)),
         registration=_registration(settings) if settings.WODAPIDB else None,
     )
 

@@ -98,7 +98,12 @@ c.JupyterHub.load_roles = [
 
 c.JupyterHub.spawner_class = SeatSpawner
 c.SeatSpawner.project = project
-c.SeatSpawner.image = os.environ["WOD_LAB_IMAGE"]
+# The lab of a participant's workshop is known by a group, which the worker alone can put him into.
+labs = dict(word.split("=") for word in os.environ["WOD_LABS"].split())
+c.SeatSpawner.image = labs["lab"]
+c.SeatSpawner.group_overrides = {
+    name: {"groups": [f"lab-{name}"], "spawner_override": {"image": image}} for name, image in labs.items()
+}
 # The image is there before the stack starts; looking for it would cost every start.
 c.SeatSpawner.pull_policy = "skip"
 c.SeatSpawner.homes = f"{os.environ['WOD_STATE']}/data/students"

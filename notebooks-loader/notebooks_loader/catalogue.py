@@ -32,7 +32,7 @@ class Metadata:
 
     Absent keys have defaults. `duration` is in hours. `range` is the first and the last seat, both
     included; None when the file gives none. `monoappliance`, `multiappliance` and `varpass` are None when the
-    file leaves them open.
+    file leaves them open. `lab` is the image that participants work in; empty: as the notebooks' kernels need it.
     """
 
     name: str = ""
@@ -57,6 +57,7 @@ class Metadata:
     replayLink: str = ""
     monoappliance: bool | None = None
     multiappliance: bool | None = None
+    lab: str = ""
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class Hub:
             *["run", "--detach", "--name", self.container(name), "--read-only", "--cap-drop=ALL"],
             *["--security-opt=no-new-privileges", f"--network={network or self.project + '_seats'}"],
             *["--env", f"WOD_PROJECT={self.project}", "--env", f"WOD_STATE={self.state}"],
-            *["--env", f"WOD_LAB_IMAGE={self.images['lab']}"],
+            *["--env", f"WOD_LABS=lab={self.images['lab']}"],
             *["--volume", f"{self.state}/settings.json:/etc/wod/settings.json:ro"],
             *[*options, self.images[name]],
         )

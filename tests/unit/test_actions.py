@@ -102,8 +102,8 @@ class Hub(World):
     def ensure_absent(self, user: str) -> None:
         self._do(f"hub forgets {user}")
 
-    def start_server(self, user: str) -> None:
-        self._do(f"server of {user}")
+    def start_server(self, user: str, lab: str) -> None:
+        self._do(f"server of {user}" if lab == "lab" else f"{lab} of {user}")
 
     def wait_for_answer(self, user: str) -> None:
         self._do(f"answer of {user}")
@@ -127,6 +127,9 @@ class Workshops(World):
         if name.partition("-")[2] not in ("Welcome101", "Lab"):
             raise ContentProblem(f"No workshop called {name}.")
         return SimpleNamespace(duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab"))
+
+    def lab(self, workshop: Any) -> str:
+        return "jvm" if workshop.metadata.reset else "lab"
 
     def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
         self._do(f"{mode} for seat {seat}")

@@ -15,7 +15,11 @@ sys.path.insert(0, str(ROOT / "images" / "gate"))
 from wod_gate.policy import Policy, PolicyProblem, Refused, Site
 
 TEXT = (ROOT / "conf" / "gate" / "policy.yml").read_text()
-ENVIRON = {"WOD_PROJECT": "wod", "WOD_STATE": "/var/lib/wod", "WOD_LAB_IMAGE": "wod/lab:0a1b"}
+ENVIRON = {
+    "WOD_PROJECT": "wod",
+    "WOD_STATE": "/var/lib/wod",
+    "WOD_LABS": "lab=wod/lab:0a1b jvm=wod/labs/jvm:0a1b",
+}
 SETTINGS = {
     "WODSEATMEMORY": "2G",
     "WODSEATCPUS": 2.0,
@@ -591,8 +595,8 @@ def test_a_policy_with_a_mistake_stops_the_gate(text: str) -> None:
         ("WOD_STATE", "relative"),
         ("WOD_STATE", "/"),
         ("WOD_STATE", "/var/lib/wod/"),
-        ("WOD_LAB_IMAGE", ""),
-        ("WOD_LAB_IMAGE", "wod/lab:x y"),
+        ("WOD_LABS", ""),
+        ("WOD_LABS", "lab=wod/lab:x y"),
         ("WODSEATMEMORY", "much"),
     ],
 )

@@ -31,7 +31,7 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
             f"Seat {number} was ready for customer {order.customer} already; nothing was touched.",
             touched=False,
         )
-    workshop = _workshop(order, site)
+    workshop, lab = _workshop(order, site)
     uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
 
     with phase("claim"):
@@ -48,7 +48,7 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
 
         site.homes.build(user, uid, gid, fill)
     with phase("server"):
-        site.hub.start_server(user)
+        site.hub.start_server(user, lab)
     with phase("answer"):
         site.hub.wait_for_answer(user)
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
@@ -63,9 +63,11 @@ def _updates(order: Order, site: Site) -> tuple[Update, ...]:
     return (password, registration.active(order.customer, now=True))
 
 
-def _workshop(order: Order, site: Site) -> Workshop:
+def _workshop(order: Order, site: Site) -> tuple[Workshop, str]:
+    """The workshop, and the lab that it is given in."""
     try:
-        return site.workshops.workshop(str(order.workshop))
+        workshop = site.workshops.workshop(str(order.workshop))
+        return workshop, site.workshops.lab(workshop)
     except ContentProblem as error:
         raise Rejected(error.message) from None
 

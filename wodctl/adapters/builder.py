@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wodctl.adapters import process
 from wodctl.adapters.engine import inspect_containers
+from wodctl.adapters.labs import PLAIN, Lab, labs
 from wodctl.adapters.rootfs import Rootfs
 from wodctl.errors import EngineProblem
 from wodctl.model.settings import Settings
@@ -30,7 +31,7 @@ CA_BUNDLES = (
 )
 
 _BLOCK = re.compile(r'^(?:target|group) "([\w-]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
-_TAGGED_BY_US = re.compile(r"\bwod/[\w.-]+:[0-9a-f]{12}\b")
+_TAGGED_BY_US = re.compile(r"\bwod/[\w./-]+:[0-9a-f]{12}\b")
 
 # Lines of BuildKit's plain progress: `#7 [hub build 2/5] RUN …`, `#7 0.512 some output`.
 _STEP = re.compile(r"#(\d+) \[([\w-]+)(?: [^\]]*?)??(?: ?(\d+/\d+))?\] (.*)")
@@ -51,10 +52,16 @@ class Builder:
         self._settings = settings
         self._rootfs = Rootfs(root, state, settings)
         self._bake_file = root / "images" / "docker-bake.hcl"
+        self.labs = labs(root, Path(settings.WODPRIVDIR) if settings.WODPRIVDIR else None)
+        """The labs by their names; the name of a lab's image is its `image`."""
 
     def images(self) -> list[str]:
         """The names of the stack's images, parents first: the bake file's group `default`."""
         return _words_of(r"targets *= *\[(.*?)\]", self._blocks()["default"])
+
+    def workshop_labs(self) -> list[str]:
+        """The names of the images of workshops' labs, `labs/jvm` and the like."""
+        return [lab.image for lab in self.labs.values() if lab.name != PLAIN]
 
     def tag(self, name: str) -> str:
         """Repository and tag of an image as it would be built now, such as `wod/hub:0f3a91…`.
@@ -65,12 +72,13 @@ class Builder:
         return f"wod/{name}:{self._digest(name, self._rootfs.kind())}"
 
     def missing(self) -> list[str]:
-        """The images that the engine does not have as they would be built now; asks the engine once."""
+        """The images, labs too, that the engine does not have as they would be built now; asks the engine once."""
+        names = [*self.images(), *self.workshop_labs()]
         kind = self._rootfs.known_kind()
         if kind is None:
-            return self.images()
+            return names
         present = _present()
-        return [name for name in self.images() if f"wod/{name}:{self._digest(name, kind)}" not in present]
+        return [name for name in names if f"wod/{name}:{self._digest(name, kind)}" not in present]
 
     def build(self, names: Sequence[str], progress: Callable[[str], None] = _to_standard_error) -> None:
         """Build these images, and remove former ones of the same names that no container needs.
@@ -83,8 +91,9 @@ class Builder:
         self._folder.mkdir(parents=True, exist_ok=True)
         rootfs = self._rootfs.ensure_image(progress)
         # Parents are built along, so they get their names too.
-        tags = {name: self.tag(name) for name in {*self.images(), *names, "toolchain"}}
-        variables = {f"TAG_{name.upper()}": tag.partition(":")[2] for name, tag in tags.items()}
+        tags = {name: self.tag(name) for name in {*self.images(), *self.workshop_labs(), *names, "toolchain"}}
+        variables = {_tag_variable(name): tag.partition(":")[2] for name, tag in tags.items()}
+        (self._folder / "labs.hcl").write_text(self._lab_targets())
         self._bake(names, variables | self._site_variables(rootfs), progress)
         self._remove_superseded(set(tags.values()))
 
@@ -93,19 +102,22 @@ class Builder:
     def _digest(self, target: str, rootfs_kind: str) -> str:
         """Twelve hexadecimal digits that stand for everything that can change what a target builds."""
         definition = self._definition(target)
-        dockerfile = self.root / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
         digest = hashlib.sha256(definition.encode())
-        for path in [dockerfile, *self._sources(dockerfile)]:
-            digest.update(f"\0{path.relative_to(self.root)}\0".encode())
+        if target in self.workshop_labs():
+            root = self.labs[target.removeprefix("labs/")].folder
+            files = sorted(self._files_below(root, root, []))
+        else:
+            root, dockerfile = self.root, self.root / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
+            files = [dockerfile, *self._sources(dockerfile)]
+        for path in files:
+            digest.update(f"\0{path.relative_to(root)}\0".encode())
             if path.is_symlink():
                 digest.update(os.readlink(path).encode())
             else:
                 digest.update(b"x" if path.stat().st_mode & stat.S_IXUSR else b"-")
                 digest.update(path.read_bytes())
         for parent in re.findall(r'"target:([\w-]+)"', definition):
-            digest.update(self._digest(parent, rootfs_kind).encode())
-        if "POWERSHELL_SHA256" in definition:
-            digest.update(self._settings.WODPOWERSHELLSHA256.encode())
+            digest.update(self._digest(self._name_of(parent), rootfs_kind).encode())
         if "${ROOTFS}" in definition:
             digest.update(rootfs_kind.encode())
         return digest.hexdigest()[:12]
@@ -113,15 +125,24 @@ class Builder:
     def _definition(self, target: str) -> str:
         """What the bake file says of a target, with what it inherits."""
         blocks = self._blocks()
-        if target not in blocks:
+        block = blocks.get(_target(target))
+        if block is None:
             raise EngineProblem(
                 f"There is no image {target!r}.", hint=f"There are: {', '.join(self.images())}."
             )
-        inherited = _words_of(r"inherits *= *\[(.*?)\]", blocks[target])
-        return blocks[target] + "".join(self._definition(name) for name in inherited)
+        inherited = _words_of(r"inherits *= *\[(.*?)\]", block)
+        return block + "".join(self._definition(name) for name in inherited)
 
     def _blocks(self) -> dict[str, str]:
-        return dict(_BLOCK.findall(self._bake_file.read_text()))
+        return dict(_BLOCK.findall(self._bake_file.read_text() + self._lab_targets()))
+
+    def _name_of(self, target: str) -> str:
+        """The image that a target of the bake files builds."""
+        return next((name for name in self.workshop_labs() if _target(name) == target), target)
+
+    def _lab_targets(self) -> str:
+        """A bake file with a target for each workshop's lab, and one for an author's desk in it."""
+        return "".join(_lab_target(lab, self.root) for lab in self.labs.values() if lab.name != PLAIN)
 
     def _sources(self, dockerfile: Path) -> list[Path]:
         """The files of the checkout that a Dockerfile reads."""
@@ -139,15 +160,16 @@ class Builder:
                     hint="`git status` tells what the checkout misses.",
                 )
             for match in matches:
-                found.update(self._files_below(match, ignored))
+                found.update(self._files_below(match, self.root, ignored))
         return sorted(found)
 
-    def _files_below(self, path: Path, ignored: list[str]) -> Iterator[Path]:
-        if any(_is_ignored(path.relative_to(self.root), pattern) for pattern in ignored):
+    def _files_below(self, path: Path, root: Path, ignored: list[str]) -> Iterator[Path]:
+        """The files at or below `path` that a build with the context `root` reads."""
+        if any(_is_ignored(path.relative_to(root), pattern) for pattern in ignored):
             return
         if path.is_dir() and not path.is_symlink():
             for child in path.iterdir():
-                yield from self._files_below(child, ignored)
+                yield from self._files_below(child, root, ignored)
         else:
             yield path
 
@@ -157,7 +179,6 @@ class Builder:
         """The bake file's variables that come from the site."""
         sources = self._rootfs.write_sources()
         values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self.ca_bundle()), "APT_SOURCES": str(sources or "")}
-        values["POWERSHELL_SHA256"] = self._settings.WODPOWERSHELLSHA256
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             values[name] = os.environ.get(name) or os.environ.get(name.lower(), "")
         return values
@@ -186,6 +207,8 @@ class Builder:
             "--progress=plain",
             "--file",
             str(self._bake_file),
+            "--file",
+            str(self._folder / "labs.hcl"),
         ]
         # Newer versions of bake ask before they read files outside of the checkout, such as the CA bundle.
         environment = os.environ | variables | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
@@ -194,7 +217,7 @@ class Builder:
         with (
             open(log, "w") as copy,
             subprocess.Popen(
-                [*words, *names],
+                [*words, *map(_target, names)],
                 cwd=self.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -296,9 +319,48 @@ def _build_failed(report: _Report, names: Sequence[str], log: Path) -> EnginePro
 def _present() -> set[str]:
     """Repository and tag of every image of ours that the engine has."""
     form = "{{.Repository}}:{{.Tag}}"
-    return set(
-        process.run(["docker", "image", "ls", "--filter", "reference=wod/*", "--format", form]).split()
-    )
+    words = ["--filter=reference=wod/*", "--filter=reference=wod/*/*", f"--format={form}"]
+    return set(process.run(["docker", "image", "ls", *words]).split())
+
+
+def _target(name: str) -> str:
+    """The target of the bake files that builds an image."""
+    return name.replace("/", "-")
+
+
+def _tag_variable(name: str) -> str:
+    """The variable of the bake files that an image's tag comes from."""
+    return f"TAG_{name.upper()}".replace("/", "_").replace("-", "_")
+
+
+def _lab_target(lab: Lab, root: Path) -> str:
+    folder = lab.folder.relative_to(root) if lab.folder.is_relative_to(root) else lab.folder
+    text = ""
+    for name, what in (
+        (
+            lab.image,
+            f"""inherits = ["workshop-lab"]
+  context = {_quoted(str(folder))}""",
+        ),
+        (
+            f"desk/{lab.name}",
+            f"""inherits = ["desk"]
+  contexts = {{ lab = "target:{_target(lab.image)}" }}""",
+        ),
+    ):
+        text += f"""
+variable "{_tag_variable(name)}" {{ default = "latest" }}
+target "{_target(name)}" {{
+  {what}
+  tags = ["wod/{name}:${{{_tag_variable(name)}}}"]
+}}
+"""
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A text as HCL reads it."""
+    return json.dumps(text).replace("${", "$${").replace("%{", "%%{")
 
 
 def _named_sources(dockerfile: str) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """The site's workshops, and how one becomes a participant's: the notebooks loader with the site's values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from notebooks_loader import delivery, skeleton, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
+from notebooks_loader.kernels import lab_of
 from notebooks_loader.variables import Sources
+from wodctl.adapters.labs import Labs
+from wodctl.errors import ContentProblem
 from wodctl.model.settings import Settings
 
 
@@ -15,8 +18,9 @@ class Workshops:
     """The workshops in a public folder and in the private repository, delivered with the site's variables.
 
     `skeleton` is what every home has; the private one comes on top. `passwords` are files that may hold the
-    vault's password, beside the private repository's own. Folders may be links that others switch: each is
-    followed once for each call, so that a delivery sees one version from its beginning to its end.
+    vault's password, beside the private repository's own. `labs` are what workshops are given in. Folders may
+    be links that others switch: each is followed once for each call, so that a delivery sees one version from
+    its beginning to its end.
     """
 
     settings: Settings
@@ -24,10 +28,21 @@ class Workshops:
     private: Path | None = None
     skeleton: Path | None = None
     passwords: Sequence[Path] = ()
+    labs: Labs = field(default_factory=Labs)
 
     def workshop(self, name: str) -> Workshop:
         """The workshop or challenge of that name. Raises ContentProblem if there is none."""
         return self.catalogue().workshop(name)
+
+    def lab(self, workshop: Workshop) -> str:
+        """The lab that the workshop is given in. Raises ContentProblem if it is not built, or if there is none."""
+        name = lab_of(workshop, self.labs.kernels)
+        if name not in self.labs.built:
+            raise ContentProblem(
+                f"{workshop.name} is given in the lab {name}, which is not built.",
+                hint="`wodctl up` builds the labs that workshops need (WODLABS), and says why it cannot.",
+            )
+        return name
 
     def catalogue(self) -> Catalogue:
         """The workshops as they are now."""

@@ -7,6 +7,8 @@ import click
 from notebooks_loader.catalogue import Catalogue
 from wodctl.adapters.desk import Desk
 from wodctl.adapters.engine import image_exists
+from wodctl.adapters.labs import PLAIN
+from wodctl.commands.image import lab_for
 from wodctl.commands.site import Site, pass_site
 
 
@@ -33,11 +35,12 @@ def author(site: Site, path: Path, port: int) -> None:
       wodctl author ~/notebooks/WKSHP-Git101
     """
     folder = path.resolve()
-    Catalogue(folder.parent).workshop(folder.name)
+    lab = lab_for(site, Catalogue(folder.parent).workshop(folder.name))
     site.engine.ensure_answers()
-    image = site.builder.tag("desk")
+    desk = "desk" if lab.name == PLAIN else f"desk/{lab.name}"
+    image = site.builder.tag(desk)
     if not image_exists(image):
         click.echo("Building the desk; minutes the first time …")
-        site.builder.build(["desk"])
+        site.builder.build([desk])
     click.echo("Open the address below in your browser; Ctrl-C ends it.")
     Desk(site.root, site.state, site.project, folder, port).run(image, site.settings)

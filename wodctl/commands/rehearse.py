@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wodctl.adapters.rehearsal import Rehearsal, Run
+from wodctl.commands.image import lab_for
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -42,11 +43,12 @@ def test(site: Site, name: str, seats: int, as_json: bool) -> None:
     mode = "CHLG" if wanted.startswith("CHLG-") else "WKSHP"
     settings = site.settings
     site.engine.ensure_answers()
-    if "lab" in site.builder.missing():
-        click.echo("Building lab …", err=True)
-        site.builder.build(["lab"])
+    lab = lab_for(site, workshop).image
+    if lab in site.builder.missing():
+        click.echo(f"Building {lab} …", err=True)
+        site.builder.build([lab])
     click.echo(f"Running the notebooks of {wanted} for {seats} student(s) …", err=True)
-    rehearsal = Rehearsal(site.builder.tag("lab"), site.state, site.project, settings, workshops)
+    rehearsal = Rehearsal(site.builder.tag(lab), site.state, site.project, settings, workshops)
     runs = rehearsal.run(workshop, mode, range(settings.WODUSERMIN, settings.WODUSERMIN + seats))
     if as_json:
         click.echo(

@@ -16,7 +16,7 @@ from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.state import StateDirectory
-from wodctl.commands.image import ensure_built
+from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
@@ -77,6 +77,7 @@ def up(site: Site, kind: str, **options: Any) -> None:
         ensure_fetched(site)
         settings = site.settings
         ensure_built(site, site.builder.images())
+        labs = ensure_labs(site)
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
@@ -88,7 +89,7 @@ def up(site: Site, kind: str, **options: Any) -> None:
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
         fingerprints = state.render(settings)
-        environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
+        environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
@@ -221,8 +222,8 @@ def _ensure_ports_free(site: Site) -> None:
                 ) from None
 
 
-def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
-    """The variables of compose/stack.yml, without fingerprints."""
+def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]) -> dict[str, str]:
+    """The variables of compose/stack.yml, without fingerprints; `labs` are the images of those that there are."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
     upper_half = list(network.subnets())[1]
@@ -241,6 +242,10 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
+        "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
+        "WOD_LAB_KERNELS": " ".join(
+            f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
+        ),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.

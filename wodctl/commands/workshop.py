@@ -11,6 +11,7 @@ import click
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import Finding, examine, examine_seats, flags
 from wodctl.commands import rehearse, writing
+from wodctl.commands.image import kernels_for
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.commands.variables import variables
@@ -78,13 +79,12 @@ def validate(site: Site, path: Path | None, as_json: bool) -> None:
 
 def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, list[Finding]]:
     settings, sources = site.settings, site.workshops.variables()
-    folders = (site.root / "images" / "lab" / "kernels").glob("*/kernel.json")
-    kernels = {folder.parent.name for folder in folders}
     found: dict[str, list[Finding]] = {name: [] for name in names}
     readable = []
     for name in names:
         try:
             one = catalogue.workshop(name)
+            kernels = kernels_for(site, one)
         except ContentProblem as problem:
             found[name].append(Finding(f"{problem.message} {problem.hint}".strip(), is_error=True))
             continue

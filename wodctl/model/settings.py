@@ -27,6 +27,9 @@ ALIASES = {
 STUDENTS_DIRECTORY = "/student"
 """Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
 
+LAB_NAME = r"[a-z0-9]+(?:-[a-z0-9]+)*"
+"""How a lab image may be called (its folder below images/labs), as a regular expression."""
+
 LAST_SERVICE_UID = 1899
 """Uids up to this one belong to the services; seats' uids and gids lie above."""
 
@@ -34,7 +37,7 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LAB = re.compile(LAB_NAME)
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
@@ -114,7 +117,7 @@ class Settings:
     SURVEYCHALURL: str
     WODBASEIMAGE: str
     WODDEBIANMIRROR: str
-    WODPOWERSHELLSHA256: str
+    WODLABS: list[str]
     WODCABUNDLE: str
     site_variables: dict[str, Any] = field(default_factory=dict)
 
@@ -310,9 +313,9 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     )
     require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
     require(
-        not values["WODPOWERSHELLSHA256"] or bool(_SHA256.fullmatch(values["WODPOWERSHELLSHA256"])),
-        "WODPOWERSHELLSHA256",
-        "64 hexadecimal digits",
+        values["WODLABS"] == ["auto"] or all(_LAB.fullmatch(name) for name in values["WODLABS"]),
+        "WODLABS",
+        "[auto], or names of folders below images/labs",
     )
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
 

@@ -16,6 +16,7 @@ import yaml
 _PLAIN_PATH = re.compile(r"(/v(?P<version>1\.[0-9]{2}))?(?P<path>(/[A-Za-z0-9_][A-Za-z0-9_.:@-]*)+)")
 _PLAIN_PARAMETER = re.compile(r"([a-z]+)=([A-Za-z0-9_.:-]{1,64})")
 _SPECIFICATION = re.compile(r"(?P<method>[A-Z]+) (?P<path>/[^?]*)(\?(?P<query>.+))?")
+_LAB = r"[a-z0-9-]+=[a-z0-9][A-Za-z0-9_.:/@-]*"
 _PLACEHOLDER = re.compile(r"\{([a-z-]+)\}")
 
 
@@ -33,7 +34,7 @@ class Site:
 
     project: str
     state: str
-    image: str
+    images: tuple[str, ...]
     memory: int
     cpu_quota: int
     pids: int
@@ -49,7 +50,7 @@ class Site:
             site = cls(
                 project=environ["WOD_PROJECT"],
                 state=environ["WOD_STATE"],
-                image=environ["WOD_LAB_IMAGE"],
+                images=tuple(word.partition("=")[2] for word in environ["WOD_LABS"].split()),
                 memory=_in_bytes(settings["WODSEATMEMORY"]),
                 cpu_quota=int(settings["WODSEATCPUS"] * 100_000),
                 pids=settings["WODSEATPIDS"],
@@ -63,7 +64,7 @@ class Site:
         for name, value, form in (
             ("WOD_PROJECT", site.project, r"[a-z0-9][a-z0-9_-]*"),
             ("WOD_STATE", site.state, r"(/[^/:\s]+)+"),
-            ("WOD_LAB_IMAGE", site.image, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
+            ("WOD_LABS", environ["WOD_LABS"], rf"{_LAB}( {_LAB})*"),
         ):
             if not re.fullmatch(form, value):
                 raise PolicyProblem(f"{name} is {value!r}, expected something like {form}.")
@@ -100,7 +101,7 @@ class Site:
         return {
             "project": self.project,
             "state": self.state,
-            "image": self.image,
+            "images": " ".join(self.images),
             "network": self.network,
             "n": str(seat),
             "uid": str(self.uid_base + seat),
@@ -142,6 +143,11 @@ class _AtMost:
 
 
 @dataclass(frozen=True)
+class _OneOf:
+    words: str
+
+
+@dataclass(frozen=True)
 class _Matches:
     pattern: str
 
@@ -159,7 +165,12 @@ class _Loader(yaml.SafeLoader):
     """YAML with the tags of the policy."""
 
 
-for _tag, _rule in (("!at-most", _AtMost), ("!matches", _Matches), ("!each-matches", _EachMatches)):
+for _tag, _rule in (
+    ("!at-most", _AtMost),
+    ("!one-of", _OneOf),
+    ("!matches", _Matches),
+    ("!each-matches", _EachMatches),
+):
     _Loader.add_constructor(_tag, _constructor(_rule))
 
 
@@ -229,11 +240,11 @@ class Policy:
             raise PolicyProblem(f"The policy's call {specification!r} is not `METHOD /path?query: document`.")
         places = {
             "seat": rf"(?P<seat>{re.escape(self._site.project)}-student[1-9][0-9]{{0,5}}|[0-9a-f]{{64}})",
-            "image": re.escape(self._site.image),
+            "image": "|".join(map(re.escape, self._site.images)),
         }
         literals_and_names = _PLACEHOLDER.split(match["path"])
         path = "".join(
-            places[part] if i % 2 else re.escape(part) for i, part in enumerate(literals_and_names)
+            f"(?:{places[part]})" if i % 2 else re.escape(part) for i, part in enumerate(literals_and_names)
         )
         parameters = [part.partition("=") for part in (match["query"] or "").split("&") if part]
         return _Allowed(
@@ -308,6 +319,10 @@ def _conform(rule: Any, value: Any, where: str, values: Mapping[str, str]) -> An
             bound = int(_filled(rule.bound, values))
             if type(value) is not int or not 1 <= value <= bound:
                 raise Refused(f"{where} must be from 1 to {bound}")
+        case _OneOf():
+            words = _filled(rule.words, values).split()
+            if value not in words:
+                raise Refused(f"{where} must be one of {', '.join(words)}")
         case _Matches():
             _check_texts(rule.pattern, [value], where, values)
         case _EachMatches():
@@ -366,6 +381,8 @@ def _check_names(rule: Any, values: Mapping[str, str]) -> None:
                 _check_names(part, values)
         case _AtMost():
             _filled(rule.bound, values)
+        case _OneOf():
+            _filled(rule.words, values)
         case _Matches() | _EachMatches():
             _form(rule.pattern, values)
         case str():
