@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from wod_hub import brand
 from wod_hub.authenticator import SeatAuthenticator
 from wod_hub.routes import LiveRoutes
 from wod_hub.spawner import SeatSpawner
@@ -106,6 +107,7 @@ c.SeatSpawner.group_overrides = {
 }
 # The image is there before the stack starts; looking for it would cost every start.
 c.SeatSpawner.pull_policy = "skip"
+c.SeatSpawner.title = settings["BRANDING"]
 c.SeatSpawner.homes = f"{os.environ['WOD_STATE']}/data/students"
 c.SeatSpawner.uid_base = settings["UIDBASE"]
 c.SeatSpawner.gid_base = settings["GIDBASE"]
@@ -133,14 +135,16 @@ c.JupyterHub.implicit_spawn_seconds = 1
 c.JupyterHub.cookie_secret = hashlib.sha256(secret("cookie-secret").encode()).digest()
 c.JupyterHub.cookie_max_age_days = settings["WODCOOKIEDAYS"]
 
-logo = settings["BRANDINGLOGOURL"]
-logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo else ""
+# The logo's address, or, of a file in the private overlay, the picture itself.
+logo = settings["logo"]
+logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo.startswith("http") else ""
+style = brand.style(settings["BRANDINGCOLOR"])
 c.JupyterHub.tornado_settings |= {
     "cookie_options": {"expires_days": settings["WODCOOKIEDAYS"]},
     "headers": {
-        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-        f"connect-src 'self'; img-src 'self' {logo_origin}; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'",
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
+        f"style-src 'self' {brand.source(style)}; img-src 'self' data: {logo_origin}; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
@@ -150,5 +154,7 @@ c.JupyterHub.template_vars = {
     "branding": settings["BRANDING"],
     "branding_wod": settings["BRANDINGWOD"],
     "branding_url": settings["BRANDINGURL"],
-    "branding_logo_url": logo,
+    "branding_logo": logo,
+    "branding_icon": logo or brand.icon(settings["BRANDINGCOLOR"]),
+    "branding_style": style,
 }

@@ -132,6 +132,23 @@ def test_what_ends_a_notebook_early_is_told_and_the_next_one_runs(folder):
     assert problems[3] == "The kernel died in cell 2."
 
 
+def test_java_and_kotlin_run_in_a_lab_of_their_own(folder):
+    """Nobody says so: their kernels do. Both find what earlier cells defined; a failing cell is told as elsewhere."""
+    notebook(
+        folder, "1-WKSHP-J.ipynb", "record P(int x) {}", "if (new P(41).x() + 1 != 42) throw new Error();",
+        'throw new IllegalStateException("as planned");', kernel="java",
+    )  # fmt: skip
+    notebook(
+        folder, "2-WKSHP-K.ipynb", "data class P(val x: Int)", "check(P({{ STDID }}).x == 1)",
+        'error("as planned")', kernel="kotlin",
+    )  # fmt: skip
+    code, runs, said = run(folder)
+    assert code == 8, said
+    for outcome, kernel in zip(runs[1:], ("java", "kotlin"), strict=True):
+        assert outcome["kernel"] == kernel and outcome["problem"] is None and outcome["cells"] == 3, outcome
+        assert [cell["cell"] for cell in outcome["failed"]] == [3] and "as planned" in str(outcome["failed"])
+
+
 def test_a_challenge_is_run_as_one(folder):
     """The name CHLG-… runs the same folder as a challenge; the operator's table says what came of it."""
     notebook(folder, "1-WKSHP-A.ipynb", "assert '{{ MODEWS }}' == 'CHLG'")

@@ -105,6 +105,22 @@ def test_what_the_spawner_sends_passes_as_it_is() -> None:
     assert create(RECORDED) == RECORDED
 
 
+def test_a_seat_may_be_made_of_each_lab_that_was_built() -> None:
+    """Exactly those images; neither a lab of another build nor a name that begins like one."""
+    jvm = RECORDED | {"Image": "wod/labs/jvm:0a1b"}
+    assert create(jvm) == jvm
+    for image in (
+        "wod/labs/jvm:0a1c",
+        "wod/labs/go:0a1b",
+        "wod/labs/jvm",
+        "wod/lab:0a1b wod/labs/jvm:0a1b",
+        "",
+    ):
+        with pytest.raises(Refused, match="Image must be one of"):
+            create(RECORDED | {"Image": image})
+    assert check("GET", "/images/wod/labs/jvm:0a1b/json").target() == "/images/wod/labs/jvm:0a1b/json"
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -144,6 +160,7 @@ def test_a_call_is_made_about_the_container_that_was_inspected() -> None:
         ("GET", "/images/json"),
         ("GET", "/images/wod/hub:0a1b/json"),
         ("GET", "/images/wod/lab:0a1c/json"),
+        ("GET", "/images/wod/labs/jvm:0a1c/json"),
         ("POST", f"/containers/{SERVER}/exec"),
         ("POST", "/exec/0123/start"),
         ("POST", f"/containers/{SERVER}/attach?stream=1"),

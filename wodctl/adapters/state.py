@@ -1,5 +1,6 @@
 """The state directory of a site: folders, secrets and rendered files, each with the owner that it needs."""
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 import jinja2
 
 from wodctl.adapters import process
-from wodctl.errors import StackProblem
+from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
@@ -27,6 +28,9 @@ DATA = 1808
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
 
+LARGEST_LOGO = 64 * 1024
+"""Bytes of a site's logo."""
+
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
@@ -34,7 +38,7 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
     "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
-    "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
+    "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
             "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
@@ -137,6 +141,7 @@ class StateDirectory:
         rendered = self.path / "rendered"
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
+        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
@@ -234,6 +239,26 @@ class StateDirectory:
             os.fsync(file.fileno())
         fresh.chmod(mode)
         fresh.replace(path)
+
+
+def logo_of(private: str) -> str:
+    """The picture branding/logo.svg or .png of a private repository, as an address that holds it; else nothing.
+
+    Raises ConfigProblem for a file that is no such picture, or a large one: it comes with each page.
+    """
+    for name, kind in (("logo.svg", "image/svg+xml"), ("logo.png", "image/png")):
+        path = Path(private, "branding", name)
+        if not private or not path.is_file():
+            continue
+        content = path.read_bytes() if path.resolve().is_relative_to(Path(private).resolve()) else b""
+        is_one = content.startswith(b"\x89PNG\r\n") if kind == "image/png" else b"<svg" in content[:2000]
+        if not is_one or len(content) > LARGEST_LOGO:
+            raise ConfigProblem(
+                f"{path} is not a picture for the hub's pages: expected {kind}, at most {LARGEST_LOGO // 1024} KiB.",
+                hint="Save it smaller, or take it away: BRANDINGLOGOURL may name one on a web server.",
+            )
+        return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return ""
 
 
 def mail_networks(settings: Settings) -> list[str]:

@@ -37,10 +37,14 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
+_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_BRAND = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,80}")
+# Into headers of pages too: nothing that ends a value there.
+_ADDRESS = re.compile(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\"'<>;,\\`{{}}|^]*)?")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LAB = re.compile(LAB_NAME)
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
-_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
@@ -111,6 +115,7 @@ class Settings:
     BRANDINGLOGO: str
     BRANDINGURL: str
     BRANDINGLOGOURL: str
+    BRANDINGCOLOR: str
     BRANDINGSLACK: str
     BRANDINGX: str
     SURVEYURL: str
@@ -316,6 +321,17 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         values["WODLABS"] == ["auto"] or all(_LAB.fullmatch(name) for name in values["WODLABS"]),
         "WODLABS",
         "[auto], or names of folders below images/labs",
+    )
+    for name in ("BRANDING", "BRANDINGWOD"):
+        require(bool(_BRAND.fullmatch(values[name])), name, "a name of one line, at most 80 characters")
+    for name in ("BRANDINGURL", "BRANDINGLOGOURL"):
+        require(
+            not values[name] or bool(_ADDRESS.fullmatch(values[name])), name, "an address http(s)://HOST/…"
+        )
+    require(
+        not values["BRANDINGCOLOR"] or bool(_COLOR.fullmatch(values["BRANDINGCOLOR"])),
+        "BRANDINGCOLOR",
+        "a colour as '#0b6e6b', in quotes",
     )
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
 

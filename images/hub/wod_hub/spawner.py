@@ -38,6 +38,7 @@ class SeatSpawner(DockerSpawner):
 
     project = Unicode(help="Name of the Compose project that the servers belong to.").tag(config=True)
     homes = Unicode(help="Directory on the host with the seats' homes.").tag(config=True)
+    title = Unicode(help="What the site is called, in the title of the browser's window.").tag(config=True)
     uid_base = Integer(help="Seat n has the uid uid_base + n.").tag(config=True)
     gid_base = Integer(help="Seat n has the gid gid_base + n.").tag(config=True)
     pids_limit = Integer(512, help="Processes and threads of one seat.").tag(config=True)
@@ -101,7 +102,8 @@ class SeatSpawner(DockerSpawner):
 
     def get_env(self) -> dict[str, str]:
         """JupyterHub's variables for this one server, and who and where it is; nothing of the hub's own."""
-        return super().get_env() | {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        who = {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        return super().get_env() | who | {"WOD_TITLE": self.title}
 
     async def get_command(self) -> None:
         """The image's own."""
