@@ -10,6 +10,7 @@ from typing import Any
 
 from wodctl.adapters import process
 from wodctl.errors import EngineProblem, StackProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class Engine:
 
     def free_seat_network(self, seats: int) -> str:
         """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
-        its upper half would not hold that many seats."""
-        prefix = min(20, 31 - (seats + 1).bit_length())
+        a quarter of it would not hold that many seats."""
+        prefix = min(20, 30 - (seats + FIRST_PLACE).bit_length())
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
         whole = ipaddress.ip_network("10.213.0.0/16")
         for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
