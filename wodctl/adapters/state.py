@@ -65,10 +65,12 @@ FOLDERS = (
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned("data/repositories", -1, -1, 0o755),
+    Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
 )

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import yaml
@@ -34,6 +33,7 @@ class Site:
     project: str
     state: str
     image: str
+    compiler: str
     memory: int
     cpu_quota: int
     pids: int
@@ -50,6 +50,7 @@ class Site:
                 project=environ["WOD_PROJECT"],
                 state=environ["WOD_STATE"],
                 image=environ["WOD_LAB_IMAGE"],
+                compiler=environ["WOD_COMPILER_IMAGE"],
                 memory=_in_bytes(settings["WODSEATMEMORY"]),
                 cpu_quota=int(settings["WODSEATCPUS"] * 100_000),
                 pids=settings["WODSEATPIDS"],
@@ -64,6 +65,7 @@ class Site:
             ("WOD_PROJECT", site.project, r"[a-z0-9][a-z0-9_-]*"),
             ("WOD_STATE", site.state, r"(/[^/:\s]+)+"),
             ("WOD_LAB_IMAGE", site.image, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
+            ("WOD_COMPILER_IMAGE", site.compiler, r"[a-z0-9][A-Za-z0-9_.:/@-]*"),
         ):
             if not re.fullmatch(form, value):
                 raise PolicyProblem(f"{name} is {value!r}, expected something like {form}.")
@@ -74,26 +76,10 @@ class Site:
         """Name of the network of the seats."""
         return f"{self.project}_seats"
 
-    @cached_property
-    def _container_name(self) -> re.Pattern[str]:
-        return re.compile(rf"{re.escape(self.project)}-student([1-9][0-9]{{0,5}})")
-
-    def seat(self, container_name: str) -> int:
-        """Number of the seat whose server has this name. Raises Refused if no seat's server is called so.
-
-        The seat may be one that the site no longer has: its server must still be seen and removed.
-        """
-        match = self._container_name.fullmatch(container_name)
-        if not match:
-            raise Refused(f"the container's name must be {self.project}-student<n>")
-        return int(match[1])
-
     def need_own(self, seat: int) -> None:
         """Raise Refused unless the site has this seat."""
         if not self.first_seat <= seat <= self.last_seat:
-            raise Refused(
-                f"n of {self.project}-student<n> must be from {self.first_seat} to {self.last_seat}"
-            )
+            raise Refused(f"n in the container's name must be from {self.first_seat} to {self.last_seat}")
 
     def values(self, seat: int) -> dict[str, str]:
         """What the {names} of the policy stand for in a document about this seat."""
@@ -101,6 +87,7 @@ class Site:
             "project": self.project,
             "state": self.state,
             "image": self.image,
+            "compiler": self.compiler,
             "network": self.network,
             "n": str(seat),
             "uid": str(self.uid_base + seat),
@@ -113,11 +100,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that is allowed, provided that `container`, if there is one, is a seat's server."""
+    """A call that is allowed, provided that `container`, if there is one, is of that `kind`."""
 
     method: str
     before: str
     container: str | None
+    kind: str | None
     after: str
     body: bytes
 
@@ -151,6 +139,11 @@ class _EachMatches:
     pattern: str
 
 
+@dataclass(frozen=True)
+class _EachOf:
+    rules: list[Any]
+
+
 def _constructor(rule: Callable[[str], Any]) -> Callable[[yaml.SafeLoader, Any], Any]:
     return lambda loader, node: rule(loader.construct_scalar(node))
 
@@ -161,6 +154,7 @@ class _Loader(yaml.SafeLoader):
 
 for _tag, _rule in (("!at-most", _AtMost), ("!matches", _Matches), ("!each-matches", _EachMatches)):
     _Loader.add_constructor(_tag, _constructor(_rule))
+_Loader.add_constructor("!each-of", lambda loader, node: _EachOf(loader.construct_sequence(node, deep=True)))
 
 
 class Policy:
@@ -176,6 +170,9 @@ class Policy:
             self.body_limit: int = content["body-limit"]
             self._oldest_api = _version(str(content["oldest-api"]))
             self._documents: dict[str, Any] = content["documents"]
+            self._names = {
+                kind: _name_form(name, site.project) for kind, name in content["containers"].items()
+            }
             self.uids: dict[str, int] = {name: client["uid"] for name, client in content["clients"].items()}
             self._allowed = {
                 name: [self._allowed_call(call, document) for call, document in client["calls"].items()]
@@ -210,27 +207,40 @@ class Policy:
             raise Refused("this call has no body")
         version = f"/v{plain['version']}" if plain["version"] else ""
         rest = "?" + "&".join(f"{key}={value}" for key, value in parameters.items()) if parameters else ""
-        container = match.groupdict().get("seat")
-        if container is None:
-            return Call(method, version + plain["path"], None, rest, body)
-        start, end = match.span("seat")
-        return Call(method, version + plain["path"][:start], container, plain["path"][end:] + rest, body)
+        kind = match.lastgroup
+        if kind is None:
+            return Call(method, version + plain["path"], None, None, rest, body)
+        start, end = match.span(kind)
+        return Call(
+            method, version + plain["path"][:start], match[kind], kind, plain["path"][end:] + rest, body
+        )
 
-    def check_container(self, inspected: Mapping[str, Any]) -> None:
-        """Raise Refused unless the engine's description of a container is that of a seat's server of ours."""
-        seat = self._site.seat(str(inspected.get("Name", "")).removeprefix("/"))
+    def check_container(self, inspected: Mapping[str, Any], kind: str) -> None:
+        """Raise Refused unless the engine's description of a container is that of one of ours, of this kind."""
+        seat = self._seat(kind, str(inspected.get("Name", "")).removeprefix("/"))
         labels = (inspected.get("Config") or {}).get("Labels") or {}
-        if (labels.get("wod.project"), labels.get("wod.seat")) != (self._site.project, str(seat)):
-            raise Refused("the container is not a seat's server of this project")
+        if (labels.get("wod.project"), labels.get(f"wod.{kind}")) != (self._site.project, str(seat)):
+            raise Refused(f"the container is no {kind} of this project")
+
+    def _seat(self, kind: str, container_name: str) -> int:
+        """The number of the seat that a container of this name is for. Raises Refused if it is of another kind.
+
+        The seat may be one that the site no longer has: its containers must still be seen and removed.
+        """
+        match = self._names[kind].fullmatch(container_name)
+        if not match:
+            raise Refused(f"the container's name must be like {self._names[kind].pattern}")
+        return int(match[1])
 
     def _allowed_call(self, specification: str, document: str | None) -> _Allowed:
         match = _SPECIFICATION.fullmatch(specification)
-        if not match or (document and document not in self._documents):
+        if not match or (document and document not in self._documents.keys() & self._names.keys()):
             raise PolicyProblem(f"The policy's call {specification!r} is not `METHOD /path?query: document`.")
         places = {
-            "seat": rf"(?P<seat>{re.escape(self._site.project)}-student[1-9][0-9]{{0,5}}|[0-9a-f]{{64}})",
-            "image": re.escape(self._site.image),
+            kind: f"(?P<{kind}>{name.pattern.replace('(', '(?:')}|[0-9a-f]{{64}})"
+            for kind, name in self._names.items()
         }
+        places["image"] = re.escape(self._site.image)
         literals_and_names = _PLACEHOLDER.split(match["path"])
         path = "".join(
             places[part] if i % 2 else re.escape(part) for i, part in enumerate(literals_and_names)
@@ -244,7 +254,7 @@ class Policy:
         )
 
     def _check_document(self, name: str, parameters: Mapping[str, str], body: bytes) -> bytes:
-        seat = self._site.seat(parameters.get("name", ""))
+        seat = self._seat(name, parameters.get("name", ""))
         self._site.need_own(seat)
         checked = _conform(self._documents[name], _document(body), "", self._site.values(seat))
         return json.dumps(checked).encode("ascii")
@@ -314,12 +324,29 @@ def _conform(rule: Any, value: Any, where: str, values: Mapping[str, str]) -> An
             if not isinstance(value, list):
                 raise Refused(f"{where} must be a list")
             _check_texts(rule.pattern, value, where, values)
+        case _EachOf():
+            if not isinstance(value, list):
+                raise Refused(f"{where} must be a list")
+            return [
+                _conform_to_one(rule.rules, item, f"{where}[{i}]", values) for i, item in enumerate(value)
+            ]
         case _:
             expected = _filled(rule, values) if isinstance(rule, str) else rule
             # Python holds True for 1 and 1 for 1.0, the engine does not.
             if type(value) is not type(expected) or value != expected:
                 raise Refused(f"{where} must be {json.dumps(expected)}")
     return value
+
+
+def _conform_to_one(rules: list[Any], value: Any, where: str, values: Mapping[str, str]) -> Any:
+    """`value` as far as the first rule speaks about it that it meets. Raises Refused where it meets none."""
+    refusals = []
+    for rule in rules:
+        try:
+            return _conform(rule, value, where, values)
+        except Refused as refusal:
+            refusals.append(str(refusal))
+    raise Refused(f"{where} must meet one of {len(rules)} rules: {'; '.join(refusals)}")
 
 
 def _conform_object(
@@ -344,6 +371,14 @@ def _conform_object(
     return checked
 
 
+def _name_form(name: str, project: str) -> re.Pattern[str]:
+    """The names of a kind of containers: {n} stands for the number of a seat, which is the only group."""
+    before, number, after = name.replace("{project}", project).partition("{n}")
+    if not number:
+        raise KeyError(name)
+    return re.compile(f"{re.escape(before)}([1-9][0-9]{{0,5}}){re.escape(after)}")
+
+
 def _check_texts(pattern: str, texts: list[Any], where: str, values: Mapping[str, str]) -> None:
     form = _form(pattern, values)
     for text in texts:
@@ -364,6 +399,8 @@ def _check_names(rule: Any, values: Mapping[str, str]) -> None:
         case list():
             for part in rule:
                 _check_names(part, values)
+        case _EachOf():
+            _check_names(rule.rules, values)
         case _AtMost():
             _filled(rule.bound, values)
         case _Matches() | _EachMatches():
