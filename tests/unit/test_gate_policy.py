@@ -18,6 +18,7 @@ TEXT = (ROOT / "conf" / "gate" / "policy.yml").read_text()
 ENVIRON = {
     "WOD_PROJECT": "wod",
     "WOD_STATE": "/var/lib/wod",
+    "WOD_SEAT_SUBNET": "10.213.0.0/20",
     "WOD_LAB_IMAGE": "wod/lab:0a1b",
     "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
 }
@@ -29,6 +30,7 @@ SETTINGS = {
     "GIDBASE": 3000,
     "WODUSERMIN": 1,
     "WODUSERMAX": 60,
+    "WODAPPLIANCEPRIVILEGES": ["SETUID", "/dev/fuse"],
 }
 POLICY = Policy(TEXT, Site.gather(ENVIRON, SETTINGS))
 CREATE = "/v1.45/containers/create?name=wod-student3"
@@ -50,6 +52,7 @@ RECORDED: dict[str, Any] = {
     "Volumes": {},
     "NetworkDisabled": False,
     "WorkingDir": "/student/student3",
+    "NetworkingConfig": {"EndpointsConfig": {"wod_seats": {"IPAMConfig": {"IPv4Address": "10.213.8.18"}}}},
     "HostConfig": {
         "Memory": 2147483648,
         "MemorySwap": 2147483648,

@@ -225,7 +225,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     """The variables of compose/stack.yml, without fingerprints."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
-    upper_half = list(network.subnets())[1]
+    # The quarters are for appliances, nobody, seats, and whoever else is started there, which gets the last.
+    last_quarter = list(network.subnets(prefixlen_diff=2))[3]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
@@ -237,7 +238,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
         "WOD_SEAT_BRIDGE": f"wod-{mark}",
         "WOD_SEAT_SUBNET": str(network),
-        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),

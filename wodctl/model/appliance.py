@@ -32,6 +32,13 @@ NAME_LABEL = "wod.appliance.name"
 _FORM = 1
 """Of the file; another one has to be made anew."""
 
+_HOST_FIELDS = {
+    "Mounts", "Tmpfs", "CapDrop", "CapAdd", "SecurityOpt", "Devices", "CgroupnsMode", "IpcMode", "ReadonlyRootfs",
+    "Memory", "MemorySwap", "NanoCpus", "CpuShares", "PidsLimit", "RestartPolicy", "LogConfig", "ShmSize", "Ulimits",
+    "MaskedPaths", "ReadonlyPaths", "NetworkMode", "PortBindings",
+}  # fmt: skip
+"""Fields of HostConfig that definitions consist of, and that `privileges` looks at where it matters."""
+
 _PLACEHOLDER = re.compile(r"@(WOD_[A-Z]+)@")
 
 
@@ -223,6 +230,32 @@ def documents(definition: Definition, seat: int, plan: SeatPlan) -> list[tuple[s
             document["HostConfig"]["NetworkMode"] = f"container:{main}"
         made.append((name, document))
     return made
+
+
+def privileges(document: Mapping[str, Any]) -> set[str]:
+    """What a container has beyond the base that all have, under the names that manifests and sites know.
+
+    What no manifest can ask for has a name as well, which no site can allow.
+    """
+    host = document["HostConfig"]
+    found = set(host["CapAdd"]) | {device["PathOnHost"] for device in host["Devices"]}
+    options = list(host["SecurityOpt"])
+    if "no-new-privileges:true" not in options:
+        found.add("new-privileges")
+    for option in options:
+        if option.startswith("seccomp={"):
+            found.add("seccomp")
+        elif not option.startswith("no-new-privileges:"):
+            found.add(option)
+    if "MaskedPaths" in host or "ReadonlyPaths" in host:
+        found.add("systempaths=unconfined")
+    if host["CapDrop"] != ["ALL"]:
+        found.add("capabilities that are not dropped")
+    if (host["CgroupnsMode"], host["IpcMode"]) != ("private", "private"):
+        found.add("namespaces of the host")
+    if any(mount["Type"] != "volume" or set(mount) != {"Type", "Target"} for mount in host["Mounts"]):
+        found.add("a part of the host's file system")
+    return found | {f"HostConfig.{name}" for name in host if name not in _HOST_FIELDS}
 
 
 def work_directory(definition: Definition, seat: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from wodctl.errors import ContentProblem
-from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port
+from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port, privileges
 
 NEVER = {
     "SYS_ADMIN": "is as good as root on the host",
@@ -273,11 +273,13 @@ def define(
     `services` are what Compose resolved, the appliance's own first, each with its image. `read_profile` gives the text
     of a file in the folder. `allowed` are the privileges that the site allows. Raises ContentProblem.
     """
-    containers, asked, stop = [], set(), 0
+    containers: list[dict[str, Any]] = []
+    asked: set[str] = set()
+    stop = 0
     for service, image in services:
-        document, privileges, seconds = _document(service, image, read_profile, where)
+        document, seconds = _document(service, image, read_profile, where)
         containers.append(document)
-        asked |= privileges
+        asked |= privileges(document)
         stop = max(stop, seconds)
     _check_privileges(asked, manifest.privileges, allowed, where)
     return Definition(
@@ -321,17 +323,14 @@ def _check_privileges(
 
 def _document(
     service: Mapping[str, Any], image: str, read_profile: Callable[[str], str], where: str
-) -> tuple[dict[str, Any], set[str], int]:
-    """The engine's document of one service, the privileges that it has, and seconds until it has to have stopped."""
+) -> tuple[dict[str, Any], int]:
+    """The engine's document of one service, and seconds until it has to have stopped."""
     service = _unescaped(service)
-    privileges = {str(name).upper().removeprefix("CAP_") for name in service.get("cap_add") or []}
-    security, paths, more = _security(service.get("security_opt") or [], read_profile, where)
-    privileges |= more
+    security, paths = _security(service.get("security_opt") or [], read_profile, where)
     devices = []
     for device in service.get("devices") or []:
         if device["source"] != device["target"] or not re.fullmatch(r"/dev/[a-z0-9/_-]+", device["source"]):
             raise ContentProblem(f"{where}/compose.yml: a device must have its own name, such as /dev/fuse.")
-        privileges.add(device["source"])
         devices.append(
             {"PathOnHost": device["source"], "PathInContainer": device["target"], "CgroupPermissions": "rw"}
         )
@@ -373,42 +372,37 @@ def _document(
         document["HostConfig"]["ShmSize"] = int(service["shm_size"])
     if service.get("ulimits"):
         document["HostConfig"]["Ulimits"] = _limits(service["ulimits"])
-    return document, privileges, stop
+    return document, stop
 
 
 def _security(
     options: Sequence[str], read_profile: Callable[[str], str], where: str
-) -> tuple[list[str], dict[str, Any], set[str]]:
-    """The engine's security options, its fields beside them, and the privileges that they are."""
+) -> tuple[list[str], dict[str, Any]]:
+    """The engine's security options, and its fields beside them."""
     found = {"no-new-privileges": "no-new-privileges:true"}
     fields: dict[str, Any] = {}
-    privileges: set[str] = set()
     for option in options:
         if option in ("no-new-privileges:true", "no-new-privileges=true", "no-new-privileges"):
             continue
         if option in ("no-new-privileges:false", "no-new-privileges=false"):
             found["no-new-privileges"] = "no-new-privileges:false"
-            privileges.add("new-privileges")
         elif option == "systempaths=unconfined":
             # The engine knows this as two empty lists: it is the client that knows the word.
             fields = {"MaskedPaths": [], "ReadonlyPaths": []}
-            privileges.add(option)
         elif option in _SECURITY:
             found[option.partition("=")[0]] = option
-            privileges.add(option)
         elif re.fullmatch(r"seccomp=[A-Za-z0-9._-]+\.json", option):
             try:
                 profile = json.loads(read_profile(option.partition("=")[2]))
             except ValueError:
                 raise ContentProblem(f"{where}/{option.partition('=')[2]} is not JSON.") from None
             found["seccomp"] = "seccomp=" + json.dumps(profile, separators=(",", ":"), sort_keys=True)
-            privileges.add("seccomp")
         else:
             raise ContentProblem(
                 f"{where}/compose.yml: {option[:60]!r} is no security_opt of an appliance.",
                 hint=f"There are: no-new-privileges:false, seccomp=FILE.json, {', '.join(_SECURITY)}.",
             )
-    return sorted(found.values()), fields, privileges
+    return sorted(found.values()), fields
 
 
 def _mounts(volumes: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:

@@ -130,6 +130,11 @@ class Settings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site_variables"}
         return own | {"WODSTUDDIR": STUDENTS_DIRECTORY} | self.site_variables
 
+    @property
+    def outside_url(self) -> str:
+        """The address that participants open, without a path."""
+        return f"{self.WODBEEXTPROTO}://{self.WODBEEXTFQDN}:{self.WODBEEXTPORT}"
+
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
