@@ -123,7 +123,7 @@ class Appliances:
         if routes:
             self._write_routes(seat, json.dumps(routes))
         for name, _ in made:
-            self._wait_until_healthy(name, definition, end)
+            wait_until_healthy(self._containers, name, definition, end)
 
     def ensure_absent(self, seat: int) -> None:
         """The seat has no appliance, and nothing of one is left: containers, volumes, routes."""
@@ -157,20 +157,6 @@ class Appliances:
         except FileNotFoundError:
             return []
 
-    def _wait_until_healthy(self, name: str, definition: Definition, end: float) -> None:
-        while True:
-            found = self._containers.inspect(name) or {"State": {"Status": "gone"}}
-            state = found["State"]
-            health = state.get("Health", {}).get("Status", "none")
-            if health == "healthy":
-                return
-            if time.monotonic() > end or state["Status"] not in ("created", "running", "restarting"):
-                raise ActionFailed(
-                    f"The appliance {definition.name} did not become healthy within {definition.ready_seconds} s "
-                    f"({state['Status']}, {health}).{_last_words(self._containers.output(name))}"
-                )
-            time.sleep(STEP)
-
     def _route_file(self, seat: int) -> Path:
         return self._routes / f"appliance-student{seat}.yaml"
 
@@ -181,6 +167,24 @@ class Appliances:
         fresh.write_text(text)
         fresh.chmod(0o640)
         os.replace(fresh, path)
+
+
+def wait_until_healthy(containers: Containers, name: str, definition: Definition, end: float) -> None:
+    """Return once a container's health check is content. Raises ActionFailed after `end` (monotonic seconds)."""
+    while True:
+        found = containers.inspect(name) or {"State": {"Status": "gone"}}
+        state = found["State"]
+        health = state.get("Health", {}).get("Status", "none")
+        if health == "healthy":
+            return
+        gone = state["Status"] not in ("created", "running", "restarting") or found.get("RestartCount", 0) > 2
+        if gone or health == "none" or time.monotonic() > end:
+            why = f"{state['Status']}, {'no health check' if health == 'none' else health}"
+            raise ActionFailed(
+                f"The appliance {definition.name} did not become healthy within {definition.ready_seconds} s "
+                f"({why}).{_last_words(containers.output(name))}"
+            )
+        time.sleep(STEP)
 
 
 def handed_over(prepared: Prepared, authorized_key: bytes) -> bytes:

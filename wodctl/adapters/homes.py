@@ -41,8 +41,8 @@ class Homes:
                     self._remove(f"{name}/{left}")
 
     def new_key_pair(self) -> tuple[bytes, bytes]:
-        """An RSA key pair without passphrase, private and public: how a student enters his own appliance."""
-        return _new_key_pair()
+        """How a student enters his own appliance."""
+        return new_key_pair()
 
     def build(
         self,
@@ -137,7 +137,8 @@ def _take_apart(name: str, bin_: int) -> None:
     os.rmdir(name, dir_fd=bin_)
 
 
-def _new_key_pair() -> tuple[bytes, bytes]:
+def new_key_pair() -> tuple[bytes, bytes]:
+    """An RSA key pair without passphrase, private and public."""
     # Here, because 12 MiB of memory need not be taken before the first home is built.
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import rsa

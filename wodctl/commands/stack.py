@@ -16,10 +16,12 @@ from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.state import StateDirectory
+from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
 from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.manifest import plain_name
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 HUB_HOST, PROXY_HOST = 2, 3
@@ -88,6 +90,9 @@ def up(site: Site, kind: str, **options: Any) -> None:
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
         fingerprints = state.render(settings)
+        for name in settings.WODAPPLIANCES:
+            ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
+        render_appliances(site)
         environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
         environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
@@ -111,8 +116,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     file = _environment_file(site)
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
-    seats = site.engine.seats()
-    site.engine.remove([container["Id"] for container in seats])
+    site.engine.remove([container["Id"] for container in site.engine.of_seats()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     _compose(site, file, ["stop", "firewall"])
