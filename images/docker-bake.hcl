@@ -3,6 +3,7 @@
 #   docker buildx bake -f images/docker-bake.hcl hub
 
 variable "TAG_BASE" { default = "latest" }
+variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
@@ -31,7 +32,7 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = ["base", "compiler", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
 }
 
 target "site" {
@@ -72,6 +73,12 @@ target "toolchain" {
   target     = "toolchain"
   contexts   = { rootfs = "docker-image://${ROOTFS}" }
   tags       = ["wod/toolchain:${TAG_TOOLCHAIN}"]
+}
+
+target "compiler" {
+  inherits   = ["image"]
+  dockerfile = "images/compiler/Dockerfile"
+  tags       = ["wod/compiler:${TAG_COMPILER}"]
 }
 
 target "db" {
@@ -134,14 +141,6 @@ target "desk" {
   contexts   = { lab = "target:lab" }
   dockerfile = "images/desk/Dockerfile"
   tags       = ["wod/desk:${TAG_DESK}"]
-}
-
-# What the folders of images/labs have in common, and those of a private repository: labs for workshops whose notebooks
-# need more. `wodctl build` writes a target for each (context: its folder), `labs-jvm` for images/labs/jvm.
-target "workshop-lab" {
-  inherits   = ["image"]
-  contexts   = { toolchain = "target:toolchain", lab = "target:lab" }
-  dockerfile = "Dockerfile"
 }
 
 # For the tests only, hence not in the group.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from notebooks_loader import delivery, skeleton, vault
@@ -64,12 +65,27 @@ class Workshops:
             password=vault.password_from(passwords),
         )
 
-    def fill(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+    def fill(
+        self,
+        home: Path,
+        workshop: Workshop,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        values: Mapping[str, object] = MappingProxyType({}),
+    ) -> list[str]:
         """Put skeleton and workshop into a home that nobody lives in yet; returns what is odd about them.
+
+        `values` are variables of this very lease, which win over all others.
 
         Raises ContentProblem when a variable, a file or the skeleton cannot be had; the home is then of no use.
         """
-        variables = dict(self.stand_ins(workshop.name)) | self.variables().of(workshop.name, mode, seat)
+        variables = {
+            **self.stand_ins(workshop.name),
+            **self.variables().of(workshop.name, mode, seat),
+            **values,
+        }
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
