@@ -44,15 +44,6 @@ class Flags:
     multiappliance: bool
 
 
-def problems(workshop: Workshop, variables: Mapping[str, Any], seats: Iterable[int]) -> list[str]:
-    """Every error in a workshop's files, a sentence each; none means that it can be delivered to those seats.
-
-    All files are rendered, as a workshop and as a challenge, with the same `variables` for every seat; notebooks
-    must then be JSON that JupyterLab can open. Does not run any notebook.
-    """
-    return [one.text for one in examine(workshop, lambda mode, seat: variables, seats) if one.is_error]
-
-
 def examine(
     workshop: Workshop, variables: Variables, seats: Iterable[int], kernels: Collection[str] = ()
 ) -> list[Finding]:

@@ -1,7 +1,5 @@
 """An author's desk: compose/laptop.yml with one workshop, until it is told to stop."""
 
-import dataclasses
-import json
 import os
 import signal
 import socket
@@ -9,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
+from notebooks_loader.delivery import MODES
+from notebooks_loader.preview import views
+from notebooks_loader.validation import Variables
 from wodctl.adapters import process
 from wodctl.errors import EngineProblem, UsageProblem
-from wodctl.model.settings import Settings
 
 _STOPPED_BY_HAND = 130
 
@@ -21,26 +23,27 @@ class Desk:
 
     def __init__(self, root: Path, state: Path, project: str, folder: Path, port: int) -> None:
         self._file = root / "compose" / "laptop.yml"
-        self._settings = state / "author" / f"{project}-{port}.yml"
+        self._values = state / "author" / f"{project}-{port}.yml"
         self._project = f"{project}-author-{port}"
         self._folder = folder
         self._port = port
 
-    def run(self, image: str, settings: Settings) -> None:
+    def run(self, image: str, variables: Variables) -> None:
         """Run the desk in the foreground; when it ends, however it does, nothing of it is left.
 
-        It runs as the owner of the workshop's folder. Raises UsageProblem if the port is in use, EngineProblem if
-        the desk ends by itself.
+        `variables` are what each of its views is rendered with, as a delivery would. It runs as the owner of the
+        workshop's folder. Raises UsageProblem if the port is in use, EngineProblem if the desk ends by itself,
+        ContentProblem if the variables cannot be had.
         """
         self._ensure_port_is_free()
         owner = self._folder.stat()
-        self._write_settings(settings, owner.st_uid, owner.st_gid)
+        self._write_values(variables, owner.st_uid, owner.st_gid)
         environment = os.environ | {
             "WOD_IMAGE_DESK": image,
             "WOD_AUTHOR_UID": str(owner.st_uid),
             "WOD_AUTHOR_GID": str(owner.st_gid),
             "WOD_AUTHOR_PORT": str(self._port),
-            "WOD_AUTHOR_SETTINGS": str(self._settings),
+            "WOD_AUTHOR_VALUES": str(self._values),
             "WORKSHOPS": str(self._folder.parent),
             "WORKSHOP": self._folder.name,
         }
@@ -52,7 +55,7 @@ class Desk:
             self._attend([*compose, "up", "--abort-on-container-exit"], environment)
         finally:
             process.run(down, environment=environment)
-            self._settings.unlink(missing_ok=True)
+            self._values.unlink(missing_ok=True)
 
     def _attend(self, words: list[str], environment: dict[str, str]) -> None:
         """Run Compose until it ends; whoever stops us stops it, and then it has a moment to say goodbye."""
@@ -85,14 +88,15 @@ class Desk:
                     hint="Another desk may be open; choose another port with --port.",
                 ) from None
 
-    def _write_settings(self, settings: Settings, uid: int, gid: int) -> None:
+    def _write_values(self, variables: Variables, uid: int, gid: int) -> None:
         """What notebooks are rendered with, for the author's eyes only: passwords may be among it."""
-        values = dataclasses.asdict(settings)
-        values["variables"] = values.pop("site_variables")
-        self._settings.parent.mkdir(parents=True, exist_ok=True)
-        self._settings.unlink(missing_ok=True)
-        descriptor = os.open(self._settings, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        seats = sorted({view.seat for view in views()})
+        values = {f"{mode} {seat}": dict(variables(mode, seat)) for mode in MODES for seat in seats}
+        text = yaml.safe_dump(values, allow_unicode=True)
+        self._values.parent.mkdir(parents=True, exist_ok=True)
+        self._values.unlink(missing_ok=True)
+        descriptor = os.open(self._values, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(values, file, indent=1)  # JSON is YAML
+            file.write(text)
             if os.geteuid() == 0:
                 os.fchown(descriptor, uid, gid)

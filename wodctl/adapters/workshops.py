@@ -1,8 +1,9 @@
 """The site's workshops, and how one becomes a participant's: the notebooks loader with the site's values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from notebooks_loader import delivery, skeleton, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
@@ -18,7 +19,8 @@ class Workshops:
     """The workshops in a public folder and in the private repository, delivered with the site's variables.
 
     `skeleton` is what every home has; the private one comes on top. `passwords` are files that may hold the
-    vault's password, beside the private repository's own. `labs` are what workshops are given in. Folders may
+    vault's password, beside the private repository's own. `labs` are what workshops are given in. `stand_ins`
+    are values for a workshop that is delivered to nobody. Folders may
     be links that others switch: each is followed once for each call, so that a delivery sees one version from
     its beginning to its end.
     """
@@ -29,6 +31,7 @@ class Workshops:
     skeleton: Path | None = None
     passwords: Sequence[Path] = ()
     labs: Labs = field(default_factory=Labs)
+    stand_ins: Callable[[str], Mapping[str, Any]] = lambda workshop: {}
 
     def workshop(self, name: str) -> Workshop:
         """The workshop or challenge of that name. Raises ContentProblem if there is none."""
@@ -66,7 +69,7 @@ class Workshops:
 
         Raises ContentProblem when a variable, a file or the skeleton cannot be had; the home is then of no use.
         """
-        variables = self.variables().of(workshop.name, mode, seat)
+        variables = dict(self.stand_ins(workshop.name)) | self.variables().of(workshop.name, mode, seat)
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])

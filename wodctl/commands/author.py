@@ -1,10 +1,13 @@
 """`wodctl author`: a workshop on its author's desk, rendered at each save."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from notebooks_loader.catalogue import Catalogue
+from notebooks_loader.variables import stand_ins
 from wodctl.adapters.desk import Desk
 from wodctl.adapters.engine import image_exists
 from wodctl.adapters.labs import PLAIN
@@ -35,7 +38,13 @@ def author(site: Site, path: Path, port: int) -> None:
       wodctl author ~/notebooks/WKSHP-Git101
     """
     folder = path.resolve()
-    lab = lab_for(site, Catalogue(folder.parent).workshop(folder.name))
+    workshop = Catalogue(folder.parent).workshop(folder.name)
+    lab = lab_for(site, workshop)
+    sources = replace(site.workshops, public=folder.parent).variables()
+
+    def variables(mode: str, seat: int) -> dict[str, Any]:
+        return stand_ins(workshop.name) | sources.of(workshop.name, mode, seat)
+
     site.engine.ensure_answers()
     desk = "desk" if lab.name == PLAIN else f"desk/{lab.name}"
     image = site.builder.tag(desk)
@@ -43,4 +52,4 @@ def author(site: Site, path: Path, port: int) -> None:
         click.echo("Building the desk; minutes the first time …")
         site.builder.build([desk])
     click.echo("Open the address below in your browser; Ctrl-C ends it.")
-    Desk(site.root, site.state, site.project, folder, port).run(image, site.settings)
+    Desk(site.root, site.state, site.project, folder, port).run(image, variables)

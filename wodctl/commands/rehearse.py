@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from notebooks_loader.variables import stand_ins
 from wodctl.adapters.rehearsal import Rehearsal, Run
 from wodctl.commands.image import lab_for
 from wodctl.commands.site import Site, pass_site
@@ -39,6 +40,7 @@ def test(site: Site, name: str, seats: int, as_json: bool) -> None:
         workshops, wanted = replace(site.workshops, public=folder.parent, private=None), folder.name
     else:
         workshops, wanted = site.workshops, name
+    workshops = replace(workshops, stand_ins=stand_ins)
     workshop = workshops.workshop(wanted)
     mode = "CHLG" if wanted.startswith("CHLG-") else "WKSHP"
     settings = site.settings

@@ -10,6 +10,7 @@ import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.validation import Finding, examine, examine_seats, flags
+from notebooks_loader.variables import Sources, stand_ins
 from wodctl.commands import rehearse, writing
 from wodctl.commands.image import kernels_for
 from wodctl.commands.site import Site, pass_site
@@ -92,11 +93,15 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         seats = [
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
-        values = partial(sources.of, name)
+        values = partial(_values, sources, name)
         found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found
+
+
+def _values(sources: Sources, workshop: str, mode: str, seat: int) -> dict[str, Any]:
+    return stand_ins(workshop) | sources.of(workshop, mode, seat)
 
 
 def _print_findings(name: str, found: list[Finding]) -> None:
