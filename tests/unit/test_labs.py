@@ -109,9 +109,11 @@ def test_a_lab_is_built_anew_when_its_folder_or_everybodys_lab_changes(tmp_path:
     """And then only; an author's desk in it goes with it."""
     checkout = Checkout(tmp_path)
     for name, text in (
-        FILES | {"images/docker-bake.hcl": BAKE, "images/labs/x/Dockerfile": "FROM lab\n"}
+        FILES | {"images/docker-bake.hcl": BAKE, "images/labs/x/Dockerfile": "FROM lab\nCOPY kernels /k\n"}
     ).items():
         checkout.write(name, text)
+
+    checkout.write("images/labs/x/kernels/k/kernel.json", "{}")
 
     def tags() -> dict[str, str]:
         settings = load(ROOT, tmp_path / "state", {"WODBASEIMAGE": "debian:13"}, {})[0]
@@ -120,7 +122,7 @@ def test_a_lab_is_built_anew_when_its_folder_or_everybodys_lab_changes(tmp_path:
 
     before = tags()
     assert re.fullmatch(r"wod/labs/x:[0-9a-f]{12}", before["labs/x"])
-    checkout.write("images/labs/x/kernels/k/kernel.json", "{}")
+    checkout.write("images/labs/x/kernels/k/kernel.json", "{ }")
     own = tags()
     assert {name for name in own if own[name] != before[name]} == {"labs/x", "desk/x"}
     checkout.write("images/mail/Dockerfile", "FROM scratch\nLABEL a=b\n")
