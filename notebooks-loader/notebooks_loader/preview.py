@@ -24,14 +24,14 @@ from wodctl.errors import ContentProblem
 STATUS_PAGE = "ERRORS.md"
 """The page, at the top of the desk, that tells what is wrong."""
 
-POLL = 0.1
+POLL = 0.05
 """Seconds between two looks at the folder.
 
 Looked at and not told by inotify: changes made on the host of a virtual machine, as Docker has them on macOS
 and Windows, do not reach the inotify of a container. A look at 200 files takes 2 ms.
 """
 
-SETTLED = 0.05
+SETTLED = 0.03
 """Seconds without a further change after which a save is taken to be complete."""
 
 _PATIENCE = 1.0

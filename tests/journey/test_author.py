@@ -191,6 +191,8 @@ def test_what_is_wrong_is_still_said_after_a_reload_of_the_page(desk, lab, artef
     expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("'Pictures/gone.png' is not in the workshop")
     desk.save("0-ReadMeFirst.ipynb", before)
     expect(line).to_contain_text("good", timeout=10_000)
+    lab.locator(".lm-TabBar-tab", has_text="0-ReadMeFirst.ipynb").click()
+    lab.wait_for_timeout(1500)  # JupyterLab keeps what is open a moment later
 
 
 def test_a_changed_picture_is_shown_anew(desk, lab):
