@@ -67,7 +67,7 @@ class Homes:
                 fill(path)
                 for workshop in (found for found in path.glob("WKSHP-*") if not found.is_symlink()):
                     completion.ensure_unexecuted(workshop)
-                _install_keys(path / ".ssh", uid, gid, key_pair, ssh_files)
+                install_keys(path / ".ssh", uid, gid, key_pair, ssh_files)
                 os.chown(path, uid, gid)
                 path.chmod(0o750)
                 self._remove(user)
@@ -148,7 +148,7 @@ def new_key_pair() -> tuple[bytes, bytes]:
     return private, key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + b"\n"
 
 
-def _install_keys(
+def install_keys(
     directory: Path, uid: int, gid: int, key_pair: tuple[bytes, bytes], files: Mapping[str, bytes]
 ) -> None:
     """The pair as id_rsa and id_rsa.pub, and the other files."""

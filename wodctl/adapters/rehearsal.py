@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from notebooks_loader.catalogue import Workshop
+from wodctl.adapters.homes import install_keys, new_key_pair
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import EngineProblem
 from wodctl.model.seat import user_name
@@ -67,6 +68,7 @@ class Rehearsal:
                 home.mkdir(mode=0o750)
                 uid, gid = self._owner(seat)
                 self._workshops.fill(home, workshop, mode, seat, uid, gid)
+                install_keys(home / ".ssh", uid, gid, new_key_pair(), {})
                 os.chown(home, uid, gid)
             names = {
                 seat: f"{self._project}-rehearsal-{secrets.token_hex(4)}-{user_name(seat)}" for seat in seats

@@ -99,7 +99,7 @@ def ensure_current(site: Site, name: str, folder: Path) -> None:
         ensure_built(site, ["lab"])
         click.echo(f"Trying {name} …")
         guest = site.builder.tag("lab")
-        seconds = Trial(ENGINE_SOCKET, _plan(site, "10.0.0.0/8"), guest).run(definition)
+        seconds = Trial(ENGINE_SOCKET, plan_of(site, "10.0.0.0/8"), guest).run(definition)
     except BaseException:
         for image in set(definition.images) - kept:
             remove_image(image)
@@ -196,7 +196,7 @@ def show(site: Site, name: str, as_json: bool) -> None:
       wodctl appliance show Spark101
     """
     definition = _definition(site, name)
-    plan = _plan(site, "10.0.0.0/8")
+    plan = plan_of(site, "10.0.0.0/8")
     containers = [document for _, document in documents(definition, plan.first_seat, plan)]
     found = {
         "name": definition.name,
@@ -325,12 +325,13 @@ def _appliances(site: Site) -> Appliances:
         Containers(ENGINE_SOCKET),
         site.state / "rendered" / "appliances",
         site.state / "data" / "routes",
-        _plan(site, network),
+        plan_of(site, network),
         site.url,
     )
 
 
-def _plan(site: Site, network: str) -> SeatPlan:
+def plan_of(site: Site, network: str) -> SeatPlan:
+    """Addresses and users of this site's appliances in that network."""
     s = site.settings
     return SeatPlan(
         site.project, ipaddress.IPv4Network(network), s.WODUSERMIN, s.WODUSERMAX, s.UIDBASE, s.GIDBASE
