@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from notebooks_loader import delivery, rendering, tree
+from notebooks_loader import delivery, rendering, seat_table, tree
 from notebooks_loader.catalogue import Workshop
 from wodctl.errors import ContentProblem
 
@@ -69,6 +69,21 @@ def examine(
         for source in sources:
             found |= dict.fromkeys(_of_file(source, values, paths, kernels))
     return sorted([*found, *_of_flags(workshop)], key=lambda one: not one.is_error)
+
+
+def examine_maps(workshop: Workshop, variables: Mapping[str, Any], seats: Collection[int]) -> list[Finding]:
+    """The maps of values by seat that the workshop's files name, and that lack some of these seats."""
+    try:
+        sources = delivery.sources(workshop, filter(delivery.is_template, tree.scan(workshop.path)))
+    except ContentProblem:
+        return []  # told by `examine`
+    maps = {}
+    for name, value in variables.items():
+        of_seats = isinstance(value, Mapping) and value and all(str(key).isdecimal() for key in value)
+        used = re.compile(rb"(?<![\w.])" + re.escape(name.encode()) + rb"\s*\[\s*STDID\b")
+        if of_seats and any(used.search(source.content) for source in sources):
+            maps[name] = {int(key): str(found) for key, found in value.items()}
+    return [Finding(text, is_error=True) for text in seat_table.missing(maps, seats)]
 
 
 def examine_seats(workshops: Sequence[Workshop], first: int, last: int) -> list[tuple[str, Finding]]:

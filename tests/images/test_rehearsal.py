@@ -90,6 +90,8 @@ def test_a_good_workshop_passes_as_each_student(folder):
     ]
     assert [one["kernel"] for one in runs[:3]] == ["python3", "python3", "bash"]
     assert [one["cells"] for one in runs[:3]] == [1, 5, 1] and all(one["seconds"] > 0 for one in runs)
+    assert list(runs[1]["timing"]) == ["1", "2", "3", "4", "5"]
+    assert 0 < sum(runs[1]["timing"].values()) <= runs[1]["seconds"]
 
 
 def test_failing_cells_are_told_with_reason_and_the_rest_still_runs(folder):

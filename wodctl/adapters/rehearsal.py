@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ _RUNNER = Path(__file__).with_name("notebook_runner.py")
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one notebook of one seat; `failed` cells are numbered from 1, `problem` ended it early."""
+    """What became of one notebook of one seat; `failed` cells are numbered from 1, `problem` ended it early.
+
+    `timing` has the seconds of each cell that ran, by its number.
+    """
 
     seat: int
     notebook: str
@@ -37,6 +40,7 @@ class Run:
     seconds: float
     failed: list[dict[str, Any]]
     problem: str | None
+    timing: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:

@@ -70,16 +70,24 @@ def test(site: Site, name: str, seats: int, as_json: bool) -> None:
 
 def _show(runs: Sequence[Run]) -> None:
     rows = [
-        (str(run.seat), run.notebook, run.kernel or "-", str(run.cells), f"{run.seconds:.1f}", _result(run))
+        (
+            *(str(run.seat), run.notebook, run.kernel or "-", str(run.cells), f"{run.seconds:.1f}"),
+            *(_slowest(run), _result(run)),
+        )
         for run in runs
     ]
-    click.echo(table(("SEAT", "NOTEBOOK", "KERNEL", "CELLS", "SECONDS", "RESULT"), rows))
+    click.echo(table(("SEAT", "NOTEBOOK", "KERNEL", "CELLS", "SECONDS", "SLOWEST CELL", "RESULT"), rows))
     for run in runs:
         where = f"seat {run.seat}, {run.notebook}"
         for cell in run.failed:
             click.echo(f"{where}, cell {cell['cell']} ({cell['seconds']:.1f} s): {cell['reason']}")
         if run.problem:
             click.echo(f"{where}: {run.problem}")
+
+
+def _slowest(run: Run) -> str:
+    cell, seconds = max(run.timing.items(), key=lambda pair: pair[1], default=("", 0.0))
+    return f"{cell} ({seconds:.1f} s)" if cell else "-"
 
 
 def _result(run: Run) -> str:

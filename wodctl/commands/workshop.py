@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import Finding, examine, examine_seats, flags
+from notebooks_loader.validation import Finding, Variables, examine, examine_maps, examine_seats, flags
 from notebooks_loader.variables import Sources, stand_ins
 from wodctl.commands import rehearse, writing
 from wodctl.commands.image import kernels_for
@@ -54,9 +54,9 @@ def validate(site: Site, path: Path | None, as_json: bool) -> None:
     """Check the workshop in the folder PATH, or all workshops of this site.
 
     Renders every file for the first and the last of its seats, as a workshop and as a challenge, with the
-    variables of this site, and looks whether the notebooks can be opened, at their kernels, pictures and links,
-    and at wod.yml; for all workshops, at the seats that they share. Runs no notebook. Ends with 8 if there is an
-    error; warnings are what looks wrong and works.
+    variables of this site; looks at maps of values by seat for seats that have none, whether the notebooks can
+    be opened, at their kernels, pictures and links, and at wod.yml; for all workshops, at the seats that they
+    share. Runs no notebook. Ends with 8 if there is an error; warnings are what looks wrong and works.
 
     \b
     Example:
@@ -94,10 +94,19 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
         values = partial(_values, sources, name)
-        found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
+        ends = seats or [settings.WODUSERMIN, settings.WODUSERMAX]
+        found[name] += examine(one, values, ends, kernels)
+        found[name] += _of_maps(one, values, range(ends[0], ends[-1] + 1))
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found
+
+
+def _of_maps(one: Workshop, values: Variables, seats: range) -> list[Finding]:
+    try:
+        return examine_maps(one, values("WKSHP", seats[0]), seats)
+    except ContentProblem:
+        return []  # told by `examine`
 
 
 def _values(sources: Sources, workshop: str, mode: str, seat: int) -> dict[str, Any]:
