@@ -29,7 +29,6 @@ variable "APT_SOURCES" { default = "" }
 
 # The site's index of Python packages and its web proxies. BuildKit keeps the proxies out of the images.
 variable "PIP_INDEX_URL" { default = "" }
-variable "POWERSHELL_SHA256" { default = "" }
 variable "HTTP_PROXY" { default = "" }
 variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
@@ -129,7 +128,6 @@ target "hub" {
 target "lab" {
   inherits   = ["python-image"]
   dockerfile = "images/lab/Dockerfile"
-  args       = { POWERSHELL_SHA256 = POWERSHELL_SHA256 }
   tags       = ["wod/lab:${TAG_LAB}"]
 }
 

@@ -7,6 +7,7 @@ ends, is started again by the engine, waits for the database and goes on.
 
 import asyncio
 import ctypes
+import ipaddress
 import itertools
 import logging
 import os
@@ -28,16 +29,19 @@ from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
 from wodctl.actions.watchdogs import Watchdogs
+from wodctl.adapters.appliances import Appliances
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
+from wodctl.adapters.labs import Labs
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.scripts import Place, Scripts
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import Unavailable
+from wodctl.model.appliance import SeatPlan
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
 SETTINGS = Path("/etc/wod/settings.json")
@@ -50,6 +54,8 @@ WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
 SKELETON = Path("/usr/share/wod/skel")
+DEFINITIONS = Path("/etc/wod/appliances")
+ROUTES = Path("/var/lib/traefik")
 ALIVE = Path("/run/wod/alive")
 """Touched every second by a worker that reaches its database; the health check looks at its age."""
 
@@ -107,7 +113,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
     public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
     private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
-    workshops = Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD])
+    workshops = Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD], Labs.told(os.environ))
     place = Place.of(os.environ)
     scripts = Scripts(settings, workshops, Containers(), place)
     # First of all: one that still runs has a home that is about to go.
@@ -122,6 +128,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         homes=homes,
         workshops=workshops,
         scripts=scripts,
+        appliances=_appliances(settings),
         registration=_registration(settings) if settings.WODAPIDB else None,
     )
 
@@ -135,6 +142,18 @@ def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdo
         disk=Homes(Path(STUDENTS_DIRECTORY)),
         project=os.environ["WOD_PROJECT"],
     )
+
+
+def _appliances(settings: Settings) -> Appliances:
+    plan = SeatPlan(
+        project=os.environ["WOD_PROJECT"],
+        network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
+        first_seat=settings.WODUSERMIN,
+        last_seat=settings.WODUSERMAX,
+        uid_base=settings.UIDBASE,
+        gid_base=settings.GIDBASE,
+    )
+    return Appliances(Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url)
 
 
 def _registration(settings: Settings) -> Registration:

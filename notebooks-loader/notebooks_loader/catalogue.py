@@ -33,7 +33,8 @@ class Metadata:
 
     Absent keys have defaults. `duration` is in hours. `range` is the first and the last seat, both
     included; None when the file gives none. `monoappliance`, `multiappliance` and `varpass` are None when the
-    file leaves them open. `secrets` are names of values that only the participant's own server may read.
+    file leaves them open. `secrets` are names of values that only the participant's own server may read. `lab` is the
+    image that participants work in; empty: as the notebooks' kernels need it.
     """
 
     name: str = ""
@@ -59,6 +60,7 @@ class Metadata:
     replayLink: str = ""
     monoappliance: bool | None = None
     multiappliance: bool | None = None
+    lab: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,21 @@ LARGEST_FILE = 1024**2
 """Bytes that a file of variables may have."""
 
 
+def stand_ins(workshop: str) -> dict[str, Any]:
+    """What only a delivery to a seat knows, made up: for those who render a workshop without one.
+
+    Below everything else that is known. The password of a seat, and where its workshop's appliance is.
+    """
+    name = folder_name(workshop)
+    title = name.removeprefix("WKSHP-")
+    return {
+        "PASSSTU": "a-password",
+        "HTTPPORT": "8080",
+        f"HTTPPORT-{name}": "8080",
+        f"IP-{name}": title.lower(),
+    }
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where variables come from: the site's own, and the folders with public and private files.

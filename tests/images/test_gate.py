@@ -203,7 +203,7 @@ def started(name: str, state: Path, engine: str = "/var/run/docker.sock") -> str
     docker(
         *("run", "-d", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL"),
         *("--security-opt=no-new-privileges", f"--group-add={group}", "--memory=64m", "--pids-limit=64"),
-        *("-e", f"WOD_PROJECT={PROJECT}", "-e", f"WOD_STATE={state}", "-e", f"WOD_LAB_IMAGE={LAB}"),
+        *("-e", f"WOD_PROJECT={PROJECT}", "-e", f"WOD_STATE={state}", "-e", f"WOD_LABS=lab={LAB}"),
         *("-e", f"WOD_COMPILER_IMAGE={LAB}", "-e", f"WOD_EXPORT_IMAGE={LAB}"),
         *("-v", f"{engine}:/var/run/docker.sock", "-v", f"{state}/run/gate:/run/gate"),
         *("-v", f"{state}/rendered/settings.json:/etc/wod/settings.json:ro", image("gate")),

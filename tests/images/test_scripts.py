@@ -80,8 +80,10 @@ class Lot:
         environment = {
             "WOD_PROJECT": PROJECT,
             "WOD_STATE": str(self.folder),
-            "WOD_LAB_IMAGE": tags["lab"],
+            "WOD_LABS": f"lab={tags['lab']}",
             "WOD_COMPILER_IMAGE": tags["compiler"],
+            "WOD_EXPORT_IMAGE": "none",
+            "WOD_SEAT_SUBNET": "10.213.0.0/20",
         }
         self.settings = replace(
             configuration.load(ROOT, self.folder, {}, {})[0], WODSEATMEMORY="256M", WODSEATPIDS=128

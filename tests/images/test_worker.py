@@ -62,9 +62,9 @@ class Worker:
             ),
             *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
-            *(f"--env=WOD_PROJECT={NAME}", f"--env=WOD_STATE={STATE}", "--env=WOD_LAB_IMAGE=none"),
-            *("--env=WOD_COMPILER_IMAGE=none", "--tmpfs=/run/wod:mode=1777,size=1m", *more),
-            self.behind.images["worker"],
+            *(f"--env=WOD_PROJECT={NAME}", f"--env=WOD_STATE={STATE}", "--env=WOD_COMPILER_IMAGE=none"),
+            *("--env=WOD_LABS=lab=wod/lab:1", "--env=WOD_LAB_KERNELS=lab=python3,bash jvm=java"),
+            *("--tmpfs=/run/wod:mode=1777,size=1m", *more, self.behind.images["worker"]),
         )
 
     def order(

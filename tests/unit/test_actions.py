@@ -103,14 +103,17 @@ class Hub(World):
     def ensure_absent(self, user: str) -> None:
         self._do(f"hub forgets {user}")
 
-    def start_server(self, user: str) -> None:
-        self._do(f"server of {user}")
+    def start_server(self, user: str, lab: str) -> None:
+        self._do(f"server of {user}" if lab == "lab" else f"{lab} of {user}")
 
     def wait_for_answer(self, user: str) -> None:
         self._do(f"answer of {user}")
 
 
 class Homes(World):
+    def new_key_pair(self) -> tuple[bytes, bytes]:
+        return b"private", b"public"
+
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
         fill(Path("/nowhere"))
         self._do(f"home of {user} for {uid}:{gid}")
@@ -119,7 +122,7 @@ class Homes(World):
         fill(Path("/nowhere"))
         self._do(f"{folder} of {user}")
 
-    def install_keys(self, home: Path, uid: int, gid: int) -> None:
+    def install_keys(self, home: Path, uid: int, gid: int, key_pair: Any, ssh_files: Any) -> None:
         """Nobody looks at them here."""
 
     def existing(self, user: str) -> Path | None:
@@ -128,7 +131,7 @@ class Homes(World):
     def ensure_absent(self, user: str) -> None:
         self._do(f"no home of {user}")
 
-    def completion(self, user: str, folder: str) -> int:
+    def completion(self, user: str, folder: str, more: Any) -> int:
         self._do(f"completion of {folder} of {user}")
         return 42
 
@@ -142,6 +145,9 @@ class Workshops(World):
         about = SimpleNamespace(reset=name == "WKSHP-Lab", compile=self.compile)
         return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=about)
 
+    def lab(self, workshop: Any) -> str:
+        return "jvm" if workshop.metadata.reset else "lab"
+
     def furnish(self, home: Path, uid: int, gid: int) -> None:
         """Nobody looks at it here."""
 
@@ -149,8 +155,18 @@ class Workshops(World):
         """Nobody asks for any here."""
 
     def fill(
-        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, made: Path | None
+        self,
+        home: Path,
+        workshop: Any,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        made: Path | None,
+        values: Any,
     ) -> list[str]:
+        if values:
+            self._do(f"values {values}")
         self._do(f"{mode} for seat {seat}")
         return ["A notebook is not JSON."] if mode == "CHLG" else []
 
@@ -187,6 +203,26 @@ class Scripts(World):
     def lend(self, workshop: Any) -> Any:
         self._do("content lent")
         return workshop
+
+
+class Appliances(World):
+    """WKSHP-Lab has one, others have none."""
+
+    def definition(self, workshop: str) -> Any:
+        return "lab" if workshop == "WKSHP-Lab" else None
+
+    def prepare(self, definition: Any, seat: int) -> Any:
+        return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={})
+
+    def start(self, prepared: Any, authorized_key: bytes) -> None:
+        assert authorized_key == b"public"
+        self._do("appliance of seat 3")
+
+    def ensure_absent(self, seat: int) -> None:
+        self._do(f"no appliance of seat {seat}")
+
+    def notebooks(self, seat: int) -> list[bytes]:
+        return []
 
 
 class Portal:
@@ -266,7 +302,8 @@ class Stand:
         parts[-1].compile = self.compile
         self.scripts = Scripts(self.done, self.trouble_at, self.trouble)
         self.scripts.kinds, self.scripts.failing = self.kinds, self.failing
-        return Site(settings, self.register, self.register, *parts, self.scripts, self.portal)
+        appliances = Appliances(self.done, self.trouble_at, self.trouble)
+        return Site(settings, self.register, self.register, *parts, self.scripts, appliances, self.portal)
 
 
 @pytest.fixture
@@ -287,7 +324,8 @@ def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
     action = stand.order("CREATE")
     assert action.state == "done"
     assert stand.done == [
-        "hub forgets student3", "no home of student3", "WKSHP for seat 3", "home of student3 for 2003:2003",
+        "hub forgets student3", "no appliance of seat 3", "no home of student3", "WKSHP for seat 3", 
+        "home of student3 for 2003:2003",
         "server of student3", "answer of student3",
     ]  # fmt: skip
     assert stand.register.states == ["preparing", "ready"]
@@ -335,7 +373,15 @@ def test_a_password_is_letters_and_digits_that_nobody_mistakes() -> None:
 
 def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
     """The record names the phases in order."""
-    assert stand.order("CREATE").phases == ["claim", "close", "password", "home", "server", "answer"]
+    assert stand.order("CREATE").phases == [
+        "claim",
+        "close",
+        "password",
+        "prepare",
+        "home",
+        "server",
+        "answer",
+    ]
 
 
 def test_a_challenge_is_delivered_as_one(stand: Stand) -> None:
@@ -372,7 +418,7 @@ def test_create_takes_back_whatever_else_the_seat_was(
     """By hand, for another customer or workshop, after a failure or the lease's end: the seat is made new."""
     with leased_to(stand, **held):
         stand.order("CREATE", customer)
-    assert stand.done[:2] == ["hub forgets student3", "no home of student3"]
+    assert stand.done[:3] == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
     assert (
         stand.register.seat_3.is_ready_for(customer, "WKSHP-Welcome101", datetime.now(timezone.utc))
         or not customer
@@ -465,7 +511,8 @@ def test_cleanup_frees_the_seat(stand: Stand) -> None:
         action = stand.order("CLEANUP", 17)
     assert action.state == "done"
     assert stand.done == [
-        "hub forgets student3", "completion of WKSHP-Welcome101 of student3", "no home of student3",
+        "hub forgets student3", "completion of WKSHP-Welcome101 of student3", "no appliance of seat 3",
+        "no home of student3",
     ]  # fmt: skip
     assert stand.register.states == ["cleaning", "free"]
     assert stand.register.seat_3 == FREE
@@ -546,7 +593,11 @@ def test_cleanup_keeps_a_seat_that_needs_a_reset(stand: Stand) -> None:
     with leased_to(stand, 17, workshop="WKSHP-Lab"):
         action = stand.order("CLEANUP", 17, workshop="WKSHP-Lab")
     assert (action.state, action.reason) == ("done", "The seat waits for its RESET.")
-    assert stand.done == ["hub forgets student3", "completion of WKSHP-Lab of student3"]
+    assert stand.done == [
+        "hub forgets student3",
+        "completion of WKSHP-Lab of student3",
+        "no appliance of seat 3",
+    ]
     assert stand.register.seat_3.state == "cleaning"
     assert stand.register.seat_3.customer == 17
 
@@ -556,7 +607,7 @@ def test_reset_frees_the_seat_that_its_cleanup_kept(stand: Stand) -> None:
     stand.portal = Portal({"WKSHP-Lab": True})
     with leased_to(stand, 17, workshop="WKSHP-Lab", state="cleaning"):
         assert stand.order("RESET", 17, workshop="WKSHP-Lab", ended_before=True).state == "done"
-    assert stand.done == ["hub forgets student3", "no home of student3"]
+    assert stand.done == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
     assert stand.register.seat_3 == FREE
     assert stand.register.updates == [PASSWORD, RELEASED]
 
@@ -741,7 +792,7 @@ def test_a_create_runs_the_site_s_scripts_in_their_order(stand: Stand) -> None:
     stand.kinds, stand.compile = CREATE_SCRIPTS, ("get-flag.shc",)
     action = stand.order("CREATE")
     assert action.state == "done", action.reason
-    assert stand.done[2:-2] == [
+    assert stand.done[3:-2] == [
         "compiled get-flag.shc",
         "public create-WKSHP-Welcome101.sh at /nowhere",
         "private create-WKSHP-Welcome101.sh at /nowhere",
@@ -786,6 +837,7 @@ def test_the_leaver_s_cleanup_script_runs_once_behind_closed_doors(stand: Stand)
             "private cleanup-WKSHP-Lab.sh at /student/student3",
             "desk cleared",
             "completion of WKSHP-Lab of student3",
+            "no appliance of seat 3",
         ]
         stand.done.clear()
         stand.order("RESET", workshop="WKSHP-Lab", ended_before=True)
@@ -793,6 +845,7 @@ def test_the_leaver_s_cleanup_script_runs_once_behind_closed_doors(stand: Stand)
             "hub forgets student3",
             "private reset-WKSHP-Lab.sh at /student/student3",
             "desk cleared",
+            "no appliance of seat 3",
             "no home of student3",
         ]
 

@@ -18,7 +18,8 @@ TEXT = (ROOT / "conf" / "gate" / "policy.yml").read_text()
 ENVIRON = {
     "WOD_PROJECT": "wod",
     "WOD_STATE": "/var/lib/wod",
-    "WOD_LAB_IMAGE": "wod/lab:0a1b",
+    "WOD_LABS": "lab=wod/lab:0a1b jvm=wod/labs/jvm:0a1b",
+    "WOD_SEAT_SUBNET": "10.213.0.0/20",
     "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
     "WOD_EXPORT_IMAGE": "wod/export:4e5f",
 }
@@ -30,6 +31,7 @@ SETTINGS = {
     "GIDBASE": 3000,
     "WODUSERMIN": 1,
     "WODUSERMAX": 60,
+    "WODAPPLIANCEPRIVILEGES": ["SETUID", "/dev/fuse"],
 }
 POLICY = Policy(TEXT, Site.gather(ENVIRON, SETTINGS))
 CREATE = "/v1.45/containers/create?name=wod-student3"
@@ -51,6 +53,7 @@ RECORDED: dict[str, Any] = {
     "Volumes": {},
     "NetworkDisabled": False,
     "WorkingDir": "/student/student3",
+    "NetworkingConfig": {"EndpointsConfig": {"wod_seats": {"IPAMConfig": {"IPv4Address": "10.213.8.18"}}}},
     "HostConfig": {
         "Memory": 2147483648,
         "MemorySwap": 2147483648,
@@ -107,6 +110,22 @@ def test_what_the_spawner_sends_passes_as_it_is() -> None:
     assert create(RECORDED) == RECORDED
 
 
+def test_a_seat_may_be_made_of_each_lab_that_was_built() -> None:
+    """Exactly those images; neither a lab of another build nor a name that begins like one."""
+    jvm = RECORDED | {"Image": "wod/labs/jvm:0a1b"}
+    assert create(jvm) == jvm
+    for image in (
+        "wod/labs/jvm:0a1c",
+        "wod/labs/go:0a1b",
+        "wod/labs/jvm",
+        "wod/lab:0a1b wod/labs/jvm:0a1b",
+        "",
+    ):
+        with pytest.raises(Refused, match="Image must be one of"):
+            create(RECORDED | {"Image": image})
+    assert check("GET", "/images/wod/labs/jvm:0a1b/json").target() == "/images/wod/labs/jvm:0a1b/json"
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -146,6 +165,7 @@ def test_a_call_is_made_about_the_container_that_was_inspected() -> None:
         ("GET", "/images/json"),
         ("GET", "/images/wod/hub:0a1b/json"),
         ("GET", "/images/wod/lab:0a1c/json"),
+        ("GET", "/images/wod/labs/jvm:0a1c/json"),
         ("POST", f"/containers/{SERVER}/exec"),
         ("POST", "/exec/0123/start"),
         ("POST", f"/containers/{SERVER}/attach?stream=1"),
@@ -824,8 +844,8 @@ def test_a_policy_with_a_mistake_stops_the_gate(text: str) -> None:
         ("WOD_STATE", "relative"),
         ("WOD_STATE", "/"),
         ("WOD_STATE", "/var/lib/wod/"),
-        ("WOD_LAB_IMAGE", ""),
-        ("WOD_LAB_IMAGE", "wod/lab:x y"),
+        ("WOD_LABS", ""),
+        ("WOD_LABS", "lab=wod/lab:x y"),
         ("WODSEATMEMORY", "much"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import Flags, examine, examine_seats, flags
+from notebooks_loader.validation import Flags, examine, examine_maps, examine_seats, flags
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = {"python3", "bash"}
@@ -113,6 +113,15 @@ def test_a_variable_of_one_seat_alone_is_missed_at_the_other(root: Path):
         "the variable 'QUIZ' is not defined. Define it in the site's settings or the workshop's variables, or write "
         "{{ '{{' }} if braces were meant.",
     ]  # fmt: skip
+
+
+def test_a_map_by_seat_that_lacks_seats_is_an_error(root: Path):
+    """Seats in the middle too, which are not rendered. Maps that no file indexes with the seat do not matter."""
+    add(root, "a.sh", "{{ PORT[STDID] }} {{ NAME [ STDID ] }} {{ OTHER['x'] }}")
+    maps = {"PORT": {1: 8001, 2: 8002, 4: 8004}, "NAME": {"1": "a", "2": "b", "3": "c", "4": "d"}}
+    maps |= {"OTHER": {"x": 1}, "UNUSED": {1: 1}, "REPORT": {1: 1}}
+    told = examine_maps(Catalogue(root).workshop("WKSHP-X"), maps, range(1, 5))
+    assert [(one.text, one.is_error) for one in told] == [("PORT has no value for 1 of 4 seats: 3.", True)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """CREATE: make a seat ready for a participant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
             f"Seat {number} was ready for customer {order.customer} already; nothing was touched.",
             touched=False,
         )
-    workshop = _workshop(order, site)
+    workshop, lab = _workshop(order, site)
     uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
 
     with phase("claim"):
@@ -43,35 +45,66 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     with phase("password"):
         password = new_password()
         hashed = password_hash(password)
+    with phase("prepare"):
+        definition = site.appliances.definition(workshop.name)
+        prepared = site.appliances.prepare(definition, number) if definition else None
+        key_pair = site.homes.new_key_pair()
     warnings: list[str] = []
-    with phase("home"):
 
-        def fill(home: Path) -> None:
-            warnings.extend(_fill(home, order, workshop, password, site, phase))
+    def start_appliance() -> None:
+        if prepared:
+            site.appliances.start(prepared, key_pair[1])
 
-        site.homes.build(user, uid, gid, fill)
-    with phase("server"):
-        site.hub.start_server(user)
-    with phase("answer"):
-        site.hub.wait_for_answer(user)
+    def fill(home: Path) -> None:
+        warnings.extend(_fill(home, order, workshop, password, key_pair, prepared, site, phase))
+
+    with _meanwhile(start_appliance) as wait_for_appliance:
+        with phase("home"):
+            site.homes.build(user, uid, gid, fill)
+        with phase("server"):
+            site.hub.start_server(user, lab)
+        with phase("answer"):
+            site.hub.wait_for_answer(user)
+        if prepared:
+            with phase("appliance"):
+                wait_for_appliance()
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
     return Outcome(" ".join(warnings) or None, updates=_updates(order, site))
 
 
+@contextmanager
+def _meanwhile(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Do the work beside what is in the `with`, which is given a function that waits for it and raises what it raised.
+
+    Nothing goes on after the end, however that comes about.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        doing = executor.submit(work)
+        yield doing.result
+
+
 def _fill(
-    home: Path, order: Order, workshop: Workshop, password: str, site: Site, phase: Phases
+    home: Path,
+    order: Order,
+    workshop: Workshop,
+    password: str,
+    key_pair: tuple[bytes, bytes],
+    prepared: Any,
+    site: Site,
+    phase: Phases,
 ) -> Sequence[str]:
     """Everything that a new home has, in the order in which the site's scripts expect it; returns what is odd."""
     name, mode = str(order.workshop), str(order.mode)
     occasion = occasion_of(name, order.first, site, password, AT_CREATE)
     seat, uid, gid = occasion.seat, occasion.uid, occasion.gid
+    values = prepared.values if prepared else {}
     with site.scripts.at(occasion) as desk:
 
         def run(kind: str) -> None:
             run_scripts(kind, desk, workshop, home, site, phase)
 
         site.workshops.furnish(home, uid, gid)
-        site.homes.install_keys(home, uid, gid)
+        site.homes.install_keys(home, uid, gid, key_pair, prepared.ssh_files if prepared else {})
         site.workshops.give_secrets(home, workshop, mode, seat, uid, gid)
         if workshop.metadata.compile:
             with phase("compile"):
@@ -81,7 +114,7 @@ def _fill(
         if site.scripts.named("pre-templating", occasion.folder):
             content = desk.lend(workshop)
             run("pre-templating")
-        warnings = site.workshops.fill(home, content, mode, seat, uid, gid, desk.made)
+        warnings = site.workshops.fill(home, content, mode, seat, uid, gid, desk.made, values)
         run("post-templating")
         run("post-copy")
     return warnings
@@ -95,9 +128,11 @@ def _updates(order: Order, site: Site) -> tuple[Update, ...]:
     return (password, registration.active(order.customer, now=True))
 
 
-def _workshop(order: Order, site: Site) -> Workshop:
+def _workshop(order: Order, site: Site) -> tuple[Workshop, str]:
+    """The workshop, and the lab that it is given in."""
     try:
-        return site.workshops.workshop(str(order.workshop))
+        workshop = site.workshops.workshop(str(order.workshop))
+        return workshop, site.workshops.lab(workshop)
     except ContentProblem as error:
         raise Rejected(error.message) from None
 

@@ -31,7 +31,9 @@ def deliver(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
             workshop = site.workshops.workshop(str(order.workshop))
 
             def fill(home: Path) -> None:
-                warnings.extend(site.workshops.fill(home, workshop, str(order.mode), number, uid, gid, None))
+                warnings.extend(
+                    site.workshops.fill(home, workshop, str(order.mode), number, uid, gid, None, {})
+                )
 
             site.homes.replace(user_name(number), workshop.name, fill)
     except (ContentProblem, ActionFailed) as problem:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from wodctl.errors import ActionFailed, Unavailable
 from wodctl.model.watchdogs import Look, Process
@@ -46,6 +47,38 @@ class Containers:
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
+
+    def create(self, name: str, document: Mapping[str, Any]) -> None:
+        """Make a container that does not run yet. Raises ActionFailed if gate or engine refuse it."""
+        self._expect("POST", "/containers/create", (201,), document, query={"name": name})
+
+    def set_going(self, name: str) -> None:
+        """Start a container that was made. Raises ActionFailed if the engine cannot."""
+        self._expect("POST", f"/containers/{name}/start", (204, 304))
+
+    def hand_over(self, name: str, folder: str, archive: bytes) -> None:
+        """Unpack a tar archive into a folder of a container that does not run yet."""
+        self._expect("PUT", f"/containers/{name}/archive", (200,), archive, query={"path": folder})
+
+    def inspect(self, name: str) -> dict[str, Any] | None:
+        """The engine's description of a container; None if there is none of that name."""
+        status, body = self._call("GET", f"/containers/{name}/json")
+        return dict(json.loads(body)) if status == 200 else None
+
+    def stop(self, name: str, seconds: int) -> None:
+        """Ask a container to end, and end it after so many seconds."""
+        self._expect(
+            "POST",
+            f"/containers/{name}/stop",
+            (204, 304, 404),
+            timeout=CALL_TIMEOUT + seconds,
+            query={"t": str(seconds)},
+        )
+
+    def read_out(self, name: str, path: str, limit: int) -> bytes:
+        """A file or folder of a container as a tar archive, its first `limit` bytes; nothing if it is not there."""
+        status, body = self._call("GET", f"/containers/{name}/archive", limit=limit, query={"path": path})
+        return body if status == 200 else b""
 
     def start(self, name: str, document: Mapping[str, Any]) -> None:
         """Create a container of that name and start it; a former one of the same name is removed.
@@ -102,34 +135,43 @@ class Containers:
         ]
 
     def _expect(
-        self, method: str, target: str, expected: tuple[int, ...], document: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        expected: tuple[int, ...],
+        document: Mapping[str, Any] | bytes | None = None,
+        timeout: float = CALL_TIMEOUT,
+        query: Mapping[str, str] | None = None,
     ) -> None:
-        status, body = self._call(method, target, document)
+        status, body = self._call(method, path, document, timeout, query=query)
         if status not in expected:
             try:
                 message = json.loads(body)["message"]
             except (ValueError, KeyError, TypeError):
                 message = body.decode(errors="replace")
-            raise ActionFailed(f"The engine refuses {method} {target}: {message} (status {status}).")
+            raise ActionFailed(f"The engine refuses {method} {path}: {message} (status {status}).")
 
     def _call(
         self,
         method: str,
-        target: str,
-        document: Mapping[str, Any] | None = None,
-        *,
+        path: str,
+        document: Mapping[str, Any] | bytes | None = None,
         timeout: float = CALL_TIMEOUT,
+        limit: int | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         connection = _Connection(self._path, timeout)
+        kind = "application/x-tar" if isinstance(document, bytes) else "application/json"
+        target = path + ("?" + urlencode(query, safe="/") if query else "")
         try:
             connection.request(
                 method,
                 target,
-                body=None if document is None else json.dumps(document),
-                headers={"Connection": "close", "Content-Type": "application/json"},
+                body=document if isinstance(document, bytes | None) else json.dumps(document),
+                headers={"Connection": "close", "Content-Type": kind},
             )
             answer = connection.getresponse()
-            status, body = answer.status, answer.read()
+            status, body = answer.status, answer.read(limit)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
                 f"The gate does not answer: {error}.", hint="`wodctl status` shows the services."
@@ -137,9 +179,7 @@ class Containers:
         finally:
             connection.close()
         if status in (502, 503, 504):
-            raise Unavailable(
-                f"The engine cannot do {method} {target}: {body.decode(errors='replace')[:300]}"
-            )
+            raise Unavailable(f"The engine cannot do {method} {path}: {body.decode(errors='replace')[:300]}")
         return status, body
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,10 @@ class Homes:
                 (self._root / name).mkdir(mode=0o700, exist_ok=True)
                 for left in os.listdir(self._root / name):
                     trash.remove(self._root, f"{name}/{left}")
+
+    def new_key_pair(self) -> tuple[bytes, bytes]:
+        """How a student enters his own appliance."""
+        return new_key_pair()
 
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
         """Give the user a fresh home with what `fill` puts into it; a former one is removed.
@@ -85,10 +89,12 @@ class Homes:
             finally:
                 trash.remove(self._root, staged)
 
-    def install_keys(self, home: Path, uid: int, gid: int) -> None:
-        """Put a key pair into a home that nobody lives in yet: how a student enters his own appliance."""
-        with _explained(f"make keys in {home.name}"):
-            _install_key_pair(home / ".ssh", uid, gid)
+    def install_keys(
+        self, home: Path, uid: int, gid: int, key_pair: tuple[bytes, bytes], ssh_files: Mapping[str, bytes]
+    ) -> None:
+        """Put the key pair into a home that nobody lives in yet; `ssh_files` come to the end of files in ~/.ssh."""
+        with _explained(f"put keys into {home.name}"):
+            install_keys(home / ".ssh", uid, gid, key_pair, ssh_files)
 
     def existing(self, user: str) -> Path | None:
         """The user's home, or None if he has none."""
@@ -100,9 +106,9 @@ class Homes:
         with _explained(f"remove the home of {user}"):
             trash.remove(self._root, user)
 
-    def completion(self, user: str, folder: str) -> int:
-        """How many of 100 code cells in the workshop's folder were executed, rounded down."""
-        return completion.percentage(self._root, user, folder)
+    def completion(self, user: str, folder: str, more: Sequence[bytes] = ()) -> int:
+        """How many of 100 code cells in the workshop's folder, and in `more` notebooks, were executed."""
+        return completion.percentage(self._root, user, folder, more)
 
     def present(self) -> list[str]:
         """The names of the homes that there are."""
@@ -162,22 +168,32 @@ def _exchange(fresh: Path, name: str, directory: int) -> None:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(fresh))
 
 
-def _install_key_pair(directory: Path, uid: int, gid: int) -> None:
-    """An RSA key pair without passphrase as id_rsa and id_rsa.pub."""
+def new_key_pair() -> tuple[bytes, bytes]:
+    """An RSA key pair without passphrase, private and public."""
     # Here, because 12 MiB of memory need not be taken before the first home is built.
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
-    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    return private, key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + b"\n"
+
+
+def install_keys(
+    directory: Path, uid: int, gid: int, key_pair: tuple[bytes, bytes], files: Mapping[str, bytes]
+) -> None:
+    """The pair as id_rsa and id_rsa.pub, and the other files."""
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
-    for name, content, mode in (("id_rsa", private, 0o600), ("id_rsa.pub", public + b"\n", 0o644)):
-        path = directory / name
-        path.write_bytes(content)
-        path.chmod(mode)
-        os.chown(path, uid, gid)
+    for name, content in files.items():
+        with open(directory / name, "ab") as file:
+            file.write(content)
+    private, public = key_pair
+    (directory / "id_rsa").write_bytes(private)
+    (directory / "id_rsa.pub").write_bytes(public)
+    for name in ("id_rsa", "id_rsa.pub", *files):
+        (directory / name).chmod(0o644 if name == "id_rsa.pub" else 0o600)
+        os.chown(directory / name, uid, gid)
     os.chown(directory, uid, gid)
 
 

@@ -8,10 +8,12 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from wodctl.adapters.labs import PLAIN
 from wodctl.errors import ActionFailed, Unavailable
 from wodctl.model import seat_pass
 
@@ -81,16 +83,27 @@ class Hub:
                 raise ActionFailed(f"The server of {user} did not stop: {message} (status {status}).")
             time.sleep(0.2)
 
-    def start_server(self, user: str) -> None:
-        """Make the user known to the hub and start his server; returns when the hub finds it to answer."""
+    def start_server(self, user: str, lab: str) -> None:
+        """Make the user known to the hub and start his server in that lab; returns when the hub finds it to answer."""
         status, message = self._call("POST", f"/users/{user}", timeout=CALL_TIMEOUT)
         if status not in (201, 409):
             raise ActionFailed(f"The hub did not take {user} as a user: {message} (status {status}).")
+        if lab != PLAIN:
+            self._put_into(user, lab)
         status, message = self._call("POST", f"/users/{user}/server", timeout=SERVER_TIMEOUT)
         if status == 202:
             self._wait_for_start(user)
         elif status != 201:
             raise ActionFailed(f"The server of {user} did not start: {message} (status {status}).")
+
+    def _put_into(self, user: str, lab: str) -> None:
+        """The user is in the group of that lab, by which the hub knows its image; he leaves it when he is forgotten."""
+        group = f"/groups/lab-{lab}"
+        status, message = self._call("POST", group, timeout=CALL_TIMEOUT)
+        if status in (201, 409):
+            status, message = self._call("POST", f"{group}/users", {"users": [user]}, timeout=CALL_TIMEOUT)
+        if status != 200:
+            raise ActionFailed(f"The hub did not put {user} into the lab {lab}: {message} (status {status}).")
 
     def _wait_for_start(self, user: str) -> None:
         end = time.monotonic() + SERVER_TIMEOUT
@@ -194,7 +207,7 @@ class Hub:
             raise ActionFailed(f"The server of {user} does not answer: {error}.") from None
 
     def _call(
-        self, method: str, path: str, document: dict[str, Any] | None = None, *, timeout: float
+        self, method: str, path: str, document: Mapping[str, Any] | None = None, *, timeout: float
     ) -> tuple[int, str]:
         """The answer's status, and its body or the hub's message."""
         request = urllib.request.Request(  # noqa: S310 - always one of the two addresses above

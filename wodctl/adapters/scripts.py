@@ -20,6 +20,7 @@ from notebooks_loader import delivery, rendering, tree, vault
 from notebooks_loader.catalogue import Workshop
 from wodctl.adapters import trash
 from wodctl.adapters.containers import Containers
+from wodctl.adapters.labs import PLAIN
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import ActionFailed, ContentProblem
 from wodctl.model import scripts as model
@@ -57,9 +58,10 @@ class Place:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Place":
         """As the stack tells it."""
-        names = ("WOD_PROJECT", "WOD_STATE", "WOD_LAB_IMAGE", "WOD_COMPILER_IMAGE")
-        project, state, lab, compiler = (environment[name] for name in names)
-        return cls(project, state, lab, compiler)
+        images = dict(word.split("=", 1) for word in environment["WOD_LABS"].split())
+        names = ("WOD_PROJECT", "WOD_STATE", "WOD_COMPILER_IMAGE")
+        project, state, compiler = (environment[name] for name in names)
+        return cls(project, state, images[PLAIN], compiler)
 
 
 @dataclass(frozen=True)

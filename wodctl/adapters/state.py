@@ -1,5 +1,6 @@
 """The state directory of a site: folders, secrets and rendered files, each with the owner that it needs."""
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 import jinja2
 
 from wodctl.adapters import process, quota, repositories
-from wodctl.errors import StackProblem
+from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
@@ -29,14 +30,18 @@ DATA = 1808
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
 
+LARGEST_LOGO = 64 * 1024
+"""Bytes of a site's logo."""
+
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
-    "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
+    "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
+             "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
+    "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
             "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
@@ -56,6 +61,7 @@ class Owned:
 FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
+    Owned("rendered/appliances", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
@@ -72,6 +78,7 @@ FOLDERS = (
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
+    Owned("data/appliances", -1, -1, 0o755),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
@@ -151,6 +158,7 @@ class StateDirectory:
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
@@ -268,6 +276,26 @@ def fetched(settings: Settings) -> dict[str, tuple[str, str]]:
     """The repositories that service `fetch` looks after: those on the network, unless WODSYNCMINUTES is 0."""
     named = repositories.sources(settings) if settings.WODSYNCMINUTES else {}
     return {kind: (url, branch) for kind, (url, branch) in named.items() if repositories.is_far(url)}
+
+
+def logo_of(private: str) -> str:
+    """The picture branding/logo.svg or .png of a private repository, as an address that holds it; else nothing.
+
+    Raises ConfigProblem for a file that is no such picture, or a large one: it comes with each page.
+    """
+    for name, kind in (("logo.svg", "image/svg+xml"), ("logo.png", "image/png")):
+        path = Path(private, "branding", name)
+        if not private or not path.is_file():
+            continue
+        content = path.read_bytes() if path.resolve().is_relative_to(Path(private).resolve()) else b""
+        is_one = content.startswith(b"\x89PNG\r\n") if kind == "image/png" else b"<svg" in content[:2000]
+        if not is_one or len(content) > LARGEST_LOGO:
+            raise ConfigProblem(
+                f"{path} is not a picture for the hub's pages: expected {kind}, at most {LARGEST_LOGO // 1024} KiB.",
+                hint="Save it smaller, or take it away: BRANDINGLOGOURL may name one on a web server.",
+            )
+        return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return ""
 
 
 def mail_networks(settings: Settings) -> list[str]:

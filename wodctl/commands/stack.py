@@ -17,10 +17,12 @@ from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
 from wodctl.adapters.state import StateDirectory, fetched
-from wodctl.commands.image import ensure_built
+from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.manifest import plain_name
 from wodctl.model.settings import size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
@@ -79,6 +81,7 @@ def up(site: Site, kind: str, **options: Any) -> None:
         ensure_fetched(site)
         settings = site.settings
         ensure_built(site, site.builder.images())
+        labs = ensure_labs(site)
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
@@ -90,7 +93,10 @@ def up(site: Site, kind: str, **options: Any) -> None:
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
         fingerprints = state.render(settings)
-        environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
+        for name in settings.WODAPPLIANCES:
+            ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
+        render_appliances(site)
+        environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
@@ -237,11 +243,12 @@ def _ensure_ports_free(site: Site) -> None:
                 ) from None
 
 
-def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
-    """The variables of compose/stack.yml, without fingerprints."""
+def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]) -> dict[str, str]:
+    """The variables of compose/stack.yml, without fingerprints; `labs` are the images of those that there are."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
-    upper_half = list(network.subnets())[1]
+    # The quarters are for appliances, nobody, seats, and whoever else is started there, which gets the last.
+    last_quarter = list(network.subnets(prefixlen_diff=2))[3]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
@@ -253,12 +260,16 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
         "WOD_SEAT_BRIDGE": f"wod-{mark}",
         "WOD_SEAT_SUBNET": str(network),
-        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
+        "WOD_LAB_KERNELS": " ".join(
+            f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
+        ),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.

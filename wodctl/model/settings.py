@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.errors import ConfigProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -27,6 +28,9 @@ ALIASES = {
 STUDENTS_DIRECTORY = "/student"
 """Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
 
+LAB_NAME = r"[a-z0-9]+(?:-[a-z0-9]+)*"
+"""How a lab image may be called (its folder below images/labs), as a regular expression."""
+
 LAST_SERVICE_UID = 1899
 """Uids up to this one belong to the services; seats' uids and gids lie above."""
 
@@ -34,13 +38,18 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_BRAND = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,80}")
+# Into headers of pages too: nothing that ends a value there.
+_ADDRESS = re.compile(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\"'<>;,\\`{{}}|^]*)?")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_LAB = re.compile(LAB_NAME)
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
-_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
+_ENGINE = re.compile(rf"\d+\.\d+\.\d+\.\d+=(tcp://{_HOST}:\d+|ssh://[a-z_][a-z0-9_-]*@{_HOST}(:\d+)?)")
 _REF = re.compile(r"[A-Za-z0-9_](?!.*\.\.)[A-Za-z0-9._/+-]{0,200}")
 
 
@@ -110,6 +119,10 @@ class Settings:
     WODORPHANS: bool
     WODKEEPREJECTED: int
     WODKEEPACTIONS: int
+    WODAPPLIANCES: list[str]
+    WODAPPLIANCEPRIVILEGES: list[str]
+    WODAPPLIANCEHOSTS: list[str]
+    WODPORTPOOL: str
     WODNOBO: str
     WODNOBOREPO: str
     WODNOBOBRANCH: str
@@ -125,13 +138,14 @@ class Settings:
     BRANDINGLOGO: str
     BRANDINGURL: str
     BRANDINGLOGOURL: str
+    BRANDINGCOLOR: str
     BRANDINGSLACK: str
     BRANDINGX: str
     SURVEYURL: str
     SURVEYCHALURL: str
     WODBASEIMAGE: str
     WODDEBIANMIRROR: str
-    WODPOWERSHELLSHA256: str
+    WODLABS: list[str]
     WODCABUNDLE: str
     site_variables: dict[str, Any] = field(default_factory=dict)
 
@@ -140,6 +154,11 @@ class Settings:
         """What notebooks may name: all settings and the site's own variables, which win."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site_variables"}
         return own | {"WODSTUDDIR": STUDENTS_DIRECTORY} | self.site_variables
+
+    @property
+    def outside_url(self) -> str:
+        """The address that participants open, without a path."""
+        return f"{self.WODBEEXTPROTO}://{self.WODBEEXTFQDN}:{self.WODBEEXTPORT}"
 
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
@@ -166,6 +185,16 @@ def size_in_bytes(text: str) -> int:
     if not match:
         raise ConfigProblem(f"{text!r} is no size; expected a number with K, M or G, such as 2G.")
     return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2]]
+
+
+def port_range(text: str) -> range | None:
+    """The ports of `20000-29999`; none of an empty text, and None for any other form."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not match or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
+        return None
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def is_variable_family(name: str) -> bool:
@@ -324,13 +353,24 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         values["WODSEATNETWORK"] == "auto" or _has_room(values["WODSEATNETWORK"], seats),
         "WODSEATNETWORK",
-        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which the upper half has room for {seats} seats",
+        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which a quarter has room for {seats} seats",
     )
     require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
     require(
-        not values["WODPOWERSHELLSHA256"] or bool(_SHA256.fullmatch(values["WODPOWERSHELLSHA256"])),
-        "WODPOWERSHELLSHA256",
-        "64 hexadecimal digits",
+        values["WODLABS"] == ["auto"] or all(_LAB.fullmatch(name) for name in values["WODLABS"]),
+        "WODLABS",
+        "[auto], or names of folders below images/labs",
+    )
+    for name in ("BRANDING", "BRANDINGWOD"):
+        require(bool(_BRAND.fullmatch(values[name])), name, "a name of one line, at most 80 characters")
+    for name in ("BRANDINGURL", "BRANDINGLOGOURL"):
+        require(
+            not values[name] or bool(_ADDRESS.fullmatch(values[name])), name, "an address http(s)://HOST/…"
+        )
+    require(
+        not values["BRANDINGCOLOR"] or bool(_COLOR.fullmatch(values["BRANDINGCOLOR"])),
+        "BRANDINGCOLOR",
+        "a colour as '#0b6e6b', in quotes",
     )
     require(1 <= values["WODSCRIPTSECONDS"] <= 3600, "WODSCRIPTSECONDS", "seconds, from 1 to 3600")
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
@@ -353,6 +393,15 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(values[name] == 0 or 0.001 <= values[name] <= 8760, name, "hours, from 0.001, or 0 for never")
     for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
         require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
+    require(
+        port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
+    )
+    for entry in values["WODAPPLIANCEHOSTS"]:
+        require(
+            bool(_ENGINE.fullmatch(entry)),
+            "WODAPPLIANCEHOSTS",
+            "entries as 192.0.2.7=tcp://192.0.2.7:2376 or 192.0.2.7=ssh://wod@192.0.2.7",
+        )
 
 
 def _is_network(text: str) -> bool:
@@ -364,12 +413,12 @@ def _is_network(text: str) -> bool:
 
 
 def _has_room(text: str, seats: int) -> bool:
-    """Whether seats, which get the upper half of the network, all find an address there."""
+    """Whether seats, which get a quarter of the network, all find an address there."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:
         return False
-    return network.is_private and network.num_addresses // 2 > seats
+    return network.is_private and network.num_addresses // 4 > FIRST_PLACE + seats
 
 
 def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, processors: int) -> None:
