@@ -26,7 +26,7 @@ def watchdog() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @pass_site
 def list_(site: Site, as_json: bool) -> None:
-    """List the watchdogs: the setting that each obeys, its last round, what it found, when the next is due at the latest.
+    """List the watchdogs: the setting that each obeys, its last round, what it found, when the next is due.
 
     What they did is among the actions (`wodctl action list`), with the source `watchdog`.
 
