@@ -2,7 +2,7 @@
 
 import json
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -26,7 +26,7 @@ def watchdog() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @pass_site
 def list_(site: Site, as_json: bool) -> None:
-    """List the watchdogs: the setting that each obeys, its last round, what it found, when it comes next.
+    """List the watchdogs: the setting that each obeys, its last round, what it found, when the next is due.
 
     What they did is among the actions (`wodctl action list`), with the source `watchdog`.
 
@@ -84,10 +84,7 @@ def run(site: Site, name: str) -> None:
 
 def _document(site: Site, dog: Watchdog, last: Round | None) -> dict[str, Any]:
     setting = dog.setting(site.settings)
-    following = None
-    if setting:
-        base = last.ran if last else datetime.now(timezone.utc)
-        following = base + timedelta(seconds=dog.every)
+    following = last.ran + timedelta(seconds=dog.every) if setting and last else None
     return {
         "name": dog.name,
         "on": bool(setting),

@@ -129,12 +129,16 @@ def unexplained(before: Look, now: Look, busy: Collection[str], allowed: Collect
 
 
 def wants_more(now: Look, busy: Collection[str], allowed: Collection[str]) -> bool:
-    """Whether a program beside busy kernels and allowed ones waits for a processor: where there are too few of them,
-    a runaway uses less than it would, but is found so at every look. Servers and kernels wait there as well."""
+    """Whether a program beside busy kernels and allowed ones waits for a processor.
+
+    Where there are too few of them, a runaway uses less than it would, but is found so at every look. Servers and
+    kernels wait there as well, and so does what has just begun, such as a check of the server's health.
+    """
     processes = now.processes or ()
     excused = _excused(processes, busy, allowed)
     return any(
-        p.ready and p.pid not in excused and not p.kernel and _SERVER not in p.command for p in processes
+        p.ready and p.used >= 1 and p.pid not in excused and not p.kernel and _SERVER not in p.command
+        for p in processes
     )
 
 

@@ -141,7 +141,7 @@
             over
               ? 'Thank you for taking part. Your seat, with all that was in it, has been given back.'
               : 'You have logged out, or your login has expired, or your seat has been taken back.',
-            ...[...notices.shown.values()].map(node => node.firstChild.textContent).slice(-2)
+            ...[...notices.shown].filter(([key]) => key.startsWith('notice ')).map(([, node]) => node.firstChild.textContent)
           ],
           over ? 'To the start page' : 'Log in again',
           over ? `${hub}login` : `${hub}login?next=${encodeURIComponent(location.pathname)}`
