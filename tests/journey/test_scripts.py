@@ -134,7 +134,7 @@ def test_a_worker_that_is_killed_while_a_script_runs_begins_again_without_it(
     first = docker("inspect", script)
     secret = stack.state / "data/scripts" / HOME / "site/secrets/randompw"
     assert secret.read_text()
-    assert secret.read_text() not in first + docker("top", script, "-eo", "args")
+    assert secret.read_text() not in first + docker("top", script, "-eo", "pid,args")
     docker("kill", "--signal=KILL", stack.container("worker"))
     docker("start", stack.container("worker"))
     until(lambda: shown(stack, number)["state"] in ("done", "failed"), 90)

@@ -881,6 +881,6 @@ def test_scripts_are_told_the_password_in_secret_and_the_portal_s_names(stand: S
     told = stand.scripts.occasion
     assert (told.workshop_id, told.token) == ("7", "a token")
     assert len(told.password) >= 14
-    stand.portal.resets = None
+    stand.portal.resets, stand.register.seat_3 = None, FREE
     assert stand.order("CREATE", customer=18).state == "done"
     assert (stand.scripts.occasion.workshop_id, stand.scripts.occasion.token) == ("", "")
