@@ -3,6 +3,7 @@
 #   docker buildx bake -f images/docker-bake.hcl hub
 
 variable "TAG_BASE" { default = "latest" }
+variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
@@ -32,7 +33,7 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = ["base", "compiler", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
 }
 
 target "site" {
@@ -73,6 +74,12 @@ target "toolchain" {
   target     = "toolchain"
   contexts   = { rootfs = "docker-image://${ROOTFS}" }
   tags       = ["wod/toolchain:${TAG_TOOLCHAIN}"]
+}
+
+target "compiler" {
+  inherits   = ["image"]
+  dockerfile = "images/compiler/Dockerfile"
+  tags       = ["wod/compiler:${TAG_COMPILER}"]
 }
 
 target "db" {

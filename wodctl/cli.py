@@ -12,6 +12,7 @@ import click
 
 from wodctl.commands import (
     action,
+    appliance,
     author,
     bench,
     config,
@@ -66,6 +67,9 @@ for command in (
     stack.status,
     stack.logs,
     image.build,
+    appliance.build_appliance,
+    appliance.images,
+    appliance.appliance,
     action.action,
     student.student,
     workshop.workshop,

@@ -7,6 +7,7 @@ ends, is started again by the engine, waits for the database and goes on.
 
 import asyncio
 import ctypes
+import ipaddress
 import itertools
 import logging
 import os
@@ -26,6 +27,8 @@ from wodctl.actions.carry_out import carry_out, fan_out
 from wodctl.actions.leases import end_leases
 from wodctl.actions.site import Site
 from wodctl.actions.tell import tell
+from wodctl.adapters.appliances import Appliances
+from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
@@ -33,6 +36,7 @@ from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import Unavailable
+from wodctl.model.appliance import SeatPlan
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
 SETTINGS = Path("/etc/wod/settings.json")
@@ -45,6 +49,8 @@ WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
 SKELETON = Path("/usr/share/wod/skel")
+DEFINITIONS = Path("/etc/wod/appliances")
+ROUTES = Path("/var/lib/traefik")
 ALIVE = Path("/run/wod/alive")
 """Touched every second by a worker that reaches its database; the health check looks at its age."""
 
@@ -111,8 +117,21 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
         homes=homes,
         workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
+        appliances=_appliances(settings),
         registration=_registration(settings) if settings.WODAPIDB else None,
     )
+
+
+def _appliances(settings: Settings) -> Appliances:
+    plan = SeatPlan(
+        project=os.environ["WOD_PROJECT"],
+        network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
+        first_seat=settings.WODUSERMIN,
+        last_seat=settings.WODUSERMAX,
+        uid_base=settings.UIDBASE,
+        gid_base=settings.GIDBASE,
+    )
+    return Appliances(Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url)
 
 
 def _registration(settings: Settings) -> Registration:

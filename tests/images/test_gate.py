@@ -204,6 +204,7 @@ def started(name: str, state: Path, engine: str = "/var/run/docker.sock") -> str
         *("run", "-d", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL"),
         *("--security-opt=no-new-privileges", f"--group-add={group}", "--memory=64m", "--pids-limit=64"),
         *("-e", f"WOD_PROJECT={PROJECT}", "-e", f"WOD_STATE={state}", "-e", f"WOD_LAB_IMAGE={LAB}"),
+        *("-e", f"WOD_COMPILER_IMAGE={LAB}"),
         *("-v", f"{engine}:/var/run/docker.sock", "-v", f"{state}/run/gate:/run/gate"),
         *("-v", f"{state}/rendered/settings.json:/etc/wod/settings.json:ro", image("gate")),
     )
@@ -228,6 +229,7 @@ def prepared(state: Path) -> Path:
         "cd /state && install -d -m 0711 run data && install -d -m 0755 run/gate rendered && chmod 0711 . && "
     )
     make += "install -d -o 1805 -g 1801 -m 2750 run/gate/hub && "
+    make += "install -d -o 1805 -g 1804 -m 2750 run/gate/worker && "
     make += "install -d -o 2003 -g 2003 -m 0700 data/students/student3"
     docker("run", "--rm", "--network=none", "-v", f"{state}:/state", image("base"), "sh", "-c", make)
     return state

@@ -110,14 +110,19 @@ class Hub(World):
 
 
 class Homes(World):
-    def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
+    def new_key_pair(self) -> tuple[bytes, bytes]:
+        return b"private", b"public"
+
+    def build(
+        self, user: str, uid: int, gid: int, fill: Callable[[Path], None], key_pair: Any, ssh_files: Any
+    ) -> None:
         fill(Path("/nowhere"))
         self._do(f"home of {user} for {uid}:{gid}")
 
     def ensure_absent(self, user: str) -> None:
         self._do(f"no home of {user}")
 
-    def completion(self, user: str, folder: str) -> int:
+    def completion(self, user: str, folder: str, more: Any) -> int:
         self._do(f"completion of {folder} of {user}")
         return 42
 
@@ -126,11 +131,37 @@ class Workshops(World):
     def workshop(self, name: str) -> Any:
         if name.partition("-")[2] not in ("Welcome101", "Lab"):
             raise ContentProblem(f"No workshop called {name}.")
-        return SimpleNamespace(duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab"))
+        return SimpleNamespace(
+            name=name, duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab")
+        )
 
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+    def fill(
+        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, values: Any
+    ) -> list[str]:
+        if values:
+            self._do(f"values {values}")
         self._do(f"{mode} for seat {seat}")
         return ["A notebook is not JSON."] if mode == "CHLG" else []
+
+
+class Appliances(World):
+    """WKSHP-Lab has one, others have none."""
+
+    def definition(self, workshop: str) -> Any:
+        return "lab" if workshop == "WKSHP-Lab" else None
+
+    def prepare(self, definition: Any, seat: int) -> Any:
+        return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={})
+
+    def start(self, prepared: Any, authorized_key: bytes) -> None:
+        assert authorized_key == b"public"
+        self._do("appliance of seat 3")
+
+    def ensure_absent(self, seat: int) -> None:
+        self._do(f"no appliance of seat {seat}")
+
+    def notebooks(self, seat: int) -> list[bytes]:
+        return []
 
 
 class Portal:
@@ -195,7 +226,9 @@ class Stand:
         return self.register.action
 
     def site(self) -> Site:
-        parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
+        parts = [
+            part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops, Appliances)
+        ]
         settings = SimpleNamespace(
             UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=self.last_seat, WODBASESTDID=100
         )
@@ -220,7 +253,7 @@ def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
     action = stand.order("CREATE")
     assert action.state == "done"
     assert stand.done == [
-        "hub forgets student3", "no home of student3", "WKSHP for seat 3", "home of student3 for 2003:2003",
+        "hub forgets student3", "no appliance of seat 3", "no home of student3", "WKSHP for seat 3", "home of student3 for 2003:2003",
         "server of student3", "answer of student3",
     ]  # fmt: skip
     assert stand.register.states == ["preparing", "ready"]
@@ -268,7 +301,15 @@ def test_a_password_is_letters_and_digits_that_nobody_mistakes() -> None:
 
 def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
     """The record names the phases in order."""
-    assert stand.order("CREATE").phases == ["claim", "close", "password", "home", "server", "answer"]
+    assert stand.order("CREATE").phases == [
+        "claim",
+        "close",
+        "password",
+        "prepare",
+        "home",
+        "server",
+        "answer",
+    ]
 
 
 def test_a_challenge_is_delivered_as_one(stand: Stand) -> None:
@@ -305,7 +346,7 @@ def test_create_takes_back_whatever_else_the_seat_was(
     """By hand, for another customer or workshop, after a failure or the lease's end: the seat is made new."""
     with leased_to(stand, **held):
         stand.order("CREATE", customer)
-    assert stand.done[:2] == ["hub forgets student3", "no home of student3"]
+    assert stand.done[:3] == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
     assert (
         stand.register.seat_3.is_ready_for(customer, "WKSHP-Welcome101", datetime.now(timezone.utc))
         or not customer
@@ -398,7 +439,7 @@ def test_cleanup_frees_the_seat(stand: Stand) -> None:
         action = stand.order("CLEANUP", 17)
     assert action.state == "done"
     assert stand.done == [
-        "hub forgets student3", "completion of WKSHP-Welcome101 of student3", "no home of student3",
+        "hub forgets student3", "completion of WKSHP-Welcome101 of student3", "no appliance of seat 3", "no home of student3",
     ]  # fmt: skip
     assert stand.register.states == ["cleaning", "free"]
     assert stand.register.seat_3 == FREE
@@ -479,7 +520,11 @@ def test_cleanup_keeps_a_seat_that_needs_a_reset(stand: Stand) -> None:
     with leased_to(stand, 17, workshop="WKSHP-Lab"):
         action = stand.order("CLEANUP", 17, workshop="WKSHP-Lab")
     assert (action.state, action.reason) == ("done", "The seat waits for its RESET.")
-    assert stand.done == ["hub forgets student3", "completion of WKSHP-Lab of student3"]
+    assert stand.done == [
+        "hub forgets student3",
+        "completion of WKSHP-Lab of student3",
+        "no appliance of seat 3",
+    ]
     assert stand.register.seat_3.state == "cleaning"
     assert stand.register.seat_3.customer == 17
 
@@ -489,7 +534,7 @@ def test_reset_frees_the_seat_that_its_cleanup_kept(stand: Stand) -> None:
     stand.portal = Portal({"WKSHP-Lab": True})
     with leased_to(stand, 17, workshop="WKSHP-Lab", state="cleaning"):
         assert stand.order("RESET", 17, workshop="WKSHP-Lab", ended_before=True).state == "done"
-    assert stand.done == ["hub forgets student3", "no home of student3"]
+    assert stand.done == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
     assert stand.register.seat_3 == FREE
     assert stand.register.updates == [PASSWORD, RELEASED]
 

@@ -15,7 +15,13 @@ sys.path.insert(0, str(ROOT / "images" / "gate"))
 from wod_gate.policy import Policy, PolicyProblem, Refused, Site
 
 TEXT = (ROOT / "conf" / "gate" / "policy.yml").read_text()
-ENVIRON = {"WOD_PROJECT": "wod", "WOD_STATE": "/var/lib/wod", "WOD_LAB_IMAGE": "wod/lab:0a1b"}
+ENVIRON = {
+    "WOD_PROJECT": "wod",
+    "WOD_STATE": "/var/lib/wod",
+    "WOD_SEAT_SUBNET": "10.213.0.0/20",
+    "WOD_LAB_IMAGE": "wod/lab:0a1b",
+    "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
+}
 SETTINGS = {
     "WODSEATMEMORY": "2G",
     "WODSEATCPUS": 2.0,
@@ -24,6 +30,7 @@ SETTINGS = {
     "GIDBASE": 3000,
     "WODUSERMIN": 1,
     "WODUSERMAX": 60,
+    "WODAPPLIANCEPRIVILEGES": ["SETUID", "/dev/fuse"],
 }
 POLICY = Policy(TEXT, Site.gather(ENVIRON, SETTINGS))
 CREATE = "/v1.45/containers/create?name=wod-student3"
@@ -45,6 +52,7 @@ RECORDED: dict[str, Any] = {
     "Volumes": {},
     "NetworkDisabled": False,
     "WorkingDir": "/student/student3",
+    "NetworkingConfig": {"EndpointsConfig": {"wod_seats": {"IPAMConfig": {"IPv4Address": "10.213.8.18"}}}},
     "HostConfig": {
         "Memory": 2147483648,
         "MemorySwap": 2147483648,
@@ -542,16 +550,163 @@ def test_a_connection_stays_http(headers: tuple[tuple[str, str], ...]) -> None:
 def test_a_container_that_is_no_server_of_ours_is_out_of_reach(inspected: dict[str, Any]) -> None:
     """Name and labels must both say that it is a seat's server of this project."""
     with pytest.raises(Refused):
-        POLICY.check_container(inspected)
+        POLICY.check_container(inspected, "seat")
 
 
 def test_the_server_of_a_seat_that_the_site_gave_up_can_be_removed() -> None:
     """With fewer seats than before, a server beyond the last one is still one of ours, but none is created."""
     POLICY.check_container(
-        {"Name": "/wod-student61", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "61"}}}
+        {"Name": "/wod-student61", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "61"}}}, "seat"
     )
     with pytest.raises(Refused, match="from 1 to 60"):
         create(RECORDED, "/containers/create?name=wod-student61")
+
+
+# What the worker sends for a script of seat 3.
+SCRIPT: dict[str, Any] = {
+    "Image": "wod/lab:0a1b",
+    "Hostname": "script3",
+    "User": "2003:3003",
+    "WorkingDir": "/srv/wod/notebooks",
+    "Entrypoint": ["tini", "-g", "--", "wod-script"],
+    "Cmd": ["/srv/wod/private/scripts/create-WKSHP-X.sh"],
+    "Env": ["stdid=3"],
+    "Labels": {"wod.project": "wod", "wod.script": "3"},
+    "Healthcheck": {"Test": ["NONE"]},
+    "HostConfig": {
+        "NetworkMode": "none",
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/scripts/student3/site",
+                "Target": "/srv/wod",
+                "ReadOnly": True,
+            },
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/scripts/student3/made",
+                "Target": "/srv/wod/private/ansible/production/pass",
+                "ReadOnly": False,
+            },
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/students/.staging/student3-0123456789abcdef",
+                "Target": "/student/student3",
+                "ReadOnly": False,
+            },
+        ],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {
+            "/tmp": "exec,nosuid,nodev,mode=1777,size=64m",
+            "/run": "nosuid,nodev,mode=0755,size=1m,uid=2003,gid=3003",
+            "/var/lib/extrausers": "nosuid,nodev,mode=0755,size=64k,uid=2003,gid=3003",
+        },
+        "Memory": 2147483648,
+        "MemorySwap": 2147483648,
+        "CpuPeriod": 100000,
+        "CpuQuota": 200000,
+        "CpuShares": 16,
+        "PidsLimit": 512,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+    },
+}
+
+
+def script(
+    change: Callable[[dict[str, Any]], object] = lambda _: None, client: str = "worker"
+) -> dict[str, Any]:
+    """The document that the engine gets for a script with this change."""
+    document = copy.deepcopy(SCRIPT)
+    change(document)
+    body = json.dumps(document).encode()
+    return json.loads(POLICY.check(client, "POST", "/containers/create?name=wod-script3", (), body).body)
+
+
+def only_mount(source: str, target: str, *, read_only: bool) -> Callable[[dict[str, Any]], object]:
+    """Change the script's mounts to this one."""
+    return host(Mounts=[{"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}])
+
+
+def test_a_script_of_a_seat_passes() -> None:
+    """The worker can run a script, or the compiler, for a seat: with the network of the seats or with none."""
+    assert script() == SCRIPT
+    assert script(top(Image="wod/compiler:2c3d"))["Image"] == "wod/compiler:2c3d"
+    assert script(host(NetworkMode="wod_seats"))["HostConfig"]["NetworkMode"] == "wod_seats"
+    assert script(host(Mounts=[]))["HostConfig"]["Mounts"] == []
+
+
+DATA = "/var/lib/wod/data"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        top(Image="wod/worker:4e5f"),
+        top(Image="wod/lab:0a1b|wod/compiler:2c3d"),
+        top(User="0:0"),
+        top(User="1804:1804"),
+        top(Entrypoint=["/bin/sh"]),
+        top(Hostname="student3"),
+        top(Labels={"wod.project": "wod", "wod.seat": "3"}),
+        host(NetworkMode="wod_control"),
+        host(NetworkMode="host"),
+        host(Privileged=True),
+        host(CapAdd=["CHOWN"]),
+        host(ReadonlyRootfs=False),
+        host(PidsLimit=0),
+        host(Memory=1 << 40),
+        host(AutoRemove=True),
+        only_mount(f"{DATA}/students/student4", "/student/student3", read_only=False),
+        only_mount(
+            f"{DATA}/students/.staging/student4-0123456789abcdef", "/student/student3", read_only=False
+        ),
+        only_mount(f"{DATA}/students/.trash", "/student/student3", read_only=False),
+        only_mount(f"{DATA}/students", "/student", read_only=False),
+        only_mount(f"{DATA}/students/student3", "/etc", read_only=False),
+        only_mount(f"{DATA}/db", "/srv/wod", read_only=True),
+        only_mount(f"{DATA}/scripts/student4/site", "/srv/wod", read_only=True),
+        only_mount(f"{DATA}/scripts/student3/site", "/srv/wod", read_only=False),
+        only_mount("/var/lib/wod/run/gate/worker", "/srv/wod/made", read_only=False),
+        only_mount("/var/run/docker.sock", "/srv/wod/made", read_only=False),
+        only_mount("/", "/srv/wod", read_only=True),
+    ],
+)
+def test_a_script_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]], object]) -> None:
+    """No other home, no socket, no service's data or network, no right, no image but lab and compiler."""
+    with pytest.raises(Refused):
+        script(change)
+
+
+@pytest.mark.parametrize(
+    ("client", "method", "target"),
+    [
+        ("worker", "GET", "/containers/wod-student3/json"),
+        ("worker", "DELETE", "/containers/wod-student3?force=True"),
+        ("hub", "DELETE", "/containers/wod-script3?force=True"),
+        ("hub", "GET", "/containers/wod-script3/logs?stdout=True"),
+        ("worker", "POST", f"/containers/{SERVER}/exec"),
+        ("worker", "GET", "/containers/json"),
+    ],
+)
+def test_each_client_has_its_own_kind_of_containers(client: str, method: str, target: str) -> None:
+    """The worker drives scripts, the hub seats' servers, neither the other's."""
+    with pytest.raises(Refused):
+        POLICY.check(client, method, target, (), b"")
+    with pytest.raises(Refused):
+        script(client="hub")
+
+
+def test_an_id_is_looked_at_before_it_is_taken_for_one_of_a_kind() -> None:
+    """What the worker calls a script by its id has to be one."""
+    call = POLICY.check("worker", "DELETE", f"/containers/{SERVER}?force=True", (), b"")
+    assert (call.kind, call.container) == ("script", SERVER)
+    with pytest.raises(Refused):
+        POLICY.check_container(
+            {"Name": "/wod-student3", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "3"}}}, "script"
+        )
 
 
 def test_a_refusal_says_why_but_not_what_was_sent() -> None:

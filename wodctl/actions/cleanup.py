@@ -60,9 +60,10 @@ def needs_reset(order: Order, site: Site) -> bool:
 
 
 def take_back(number: int, site: Site) -> None:
-    """End what the former lease left: the participant's server, his login sessions, his home."""
+    """End what the former lease left: the participant's server, his login sessions, his appliance, his home."""
     user = user_name(number)
     site.hub.ensure_absent(user)
+    site.appliances.ensure_absent(number)
     site.homes.ensure_absent(user)
 
 
@@ -88,6 +89,8 @@ def _end_lease(order: Order, step: Any, site: Site, phase: Phases, *, keep_home:
     with phase("close"):
         site.hub.ensure_absent(user_name(number))
     percentage = _completion(order, step, seat, site, phase)
+    with phase("appliance"):
+        site.appliances.ensure_absent(number)
     if not home_stays:
         with phase("home"):
             site.homes.ensure_absent(user_name(number))
@@ -125,7 +128,8 @@ def _completion(order: Order, step: Any, seat: Seat, site: Site, phase: Phases) 
         return None
     with phase("completion"):
         folder = "WKSHP-" + seat.workshop.partition("-")[2]
-        percentage = site.homes.completion(user_name(seat.number), folder)
+        more = site.appliances.notebooks(seat.number)
+        percentage = site.homes.completion(user_name(seat.number), folder, more)
         site.actions.note_completion(step.action, percentage)
     return percentage
 

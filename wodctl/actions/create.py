@@ -1,5 +1,8 @@
 """CREATE: make a seat ready for a participant."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -40,19 +43,43 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         take_back(number, site)
     with phase("password"):
         hashed = password_hash(new_password())
+    with phase("prepare"):
+        definition = site.appliances.definition(workshop.name)
+        prepared = site.appliances.prepare(definition, number) if definition else None
+        key_pair = site.homes.new_key_pair()
     warnings: list[str] = []
-    with phase("home"):
 
-        def fill(home: Path) -> None:
-            warnings.extend(site.workshops.fill(home, workshop, str(order.mode), number, uid, gid))
+    def start_appliance() -> None:
+        if prepared:
+            site.appliances.start(prepared, key_pair[1])
 
-        site.homes.build(user, uid, gid, fill)
-    with phase("server"):
-        site.hub.start_server(user)
-    with phase("answer"):
-        site.hub.wait_for_answer(user)
+    def fill(home: Path) -> None:
+        values = prepared.values if prepared else {}
+        warnings.extend(site.workshops.fill(home, workshop, str(order.mode), number, uid, gid, values))
+
+    with _meanwhile(start_appliance) as wait_for_appliance:
+        with phase("home"):
+            site.homes.build(user, uid, gid, fill, key_pair, prepared.ssh_files if prepared else {})
+        with phase("server"):
+            site.hub.start_server(user)
+        with phase("answer"):
+            site.hub.wait_for_answer(user)
+        if prepared:
+            with phase("appliance"):
+                wait_for_appliance()
     site.seats.set_ready(number, hashed, _now() + timedelta(hours=workshop.duration_hours))
     return Outcome(" ".join(warnings) or None, updates=_updates(order, site))
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Do the work beside what is in the `with`, which is given a function that waits for it and raises what it raised.
+
+    Nothing goes on after the end, however that comes about.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        doing = executor.submit(work)
+        yield doing.result
 
 
 def _updates(order: Order, site: Site) -> tuple[Update, ...]:

@@ -47,9 +47,28 @@ class Hub(Protocol):
 class Homes(Protocol):
     """The students' homes."""
 
-    def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None: ...
+    def new_key_pair(self) -> tuple[bytes, bytes]: ...
+    def build(
+        self,
+        user: str,
+        uid: int,
+        gid: int,
+        fill: Callable[[Path], None],
+        key_pair: tuple[bytes, bytes],
+        ssh_files: Mapping[str, bytes],
+    ) -> None: ...
     def ensure_absent(self, user: str) -> None: ...
-    def completion(self, user: str, folder: str) -> int: ...
+    def completion(self, user: str, folder: str, more: Sequence[bytes]) -> int: ...
+
+
+class Appliances(Protocol):
+    """What seats have beside their servers."""
+
+    def definition(self, workshop: str) -> Any: ...
+    def prepare(self, definition: Any, seat: int) -> Any: ...
+    def start(self, prepared: Any, authorized_key: bytes) -> None: ...
+    def ensure_absent(self, seat: int) -> None: ...
+    def notebooks(self, seat: int) -> Sequence[bytes]: ...
 
 
 class Workshop(Protocol):
@@ -67,7 +86,16 @@ class Workshops(Protocol):
     """The site's workshops."""
 
     def workshop(self, name: str) -> Any: ...
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> Sequence[str]: ...
+    def fill(
+        self,
+        home: Path,
+        workshop: Any,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        values: Mapping[str, object],
+    ) -> Sequence[str]: ...
 
 
 class Registration(Protocol):
@@ -104,4 +132,5 @@ class Site:
     hub: Hub
     homes: Homes
     workshops: Workshops
+    appliances: Appliances
     registration: Registration | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from wodctl.adapters import process
 from wodctl.errors import EngineProblem, StackProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ class Engine:
             if "wod.seat" in c["Config"]["Labels"]
         ]
 
+    def appliances(self) -> list[dict[str, Any]]:
+        """The containers of this stack's appliances, without companions, as the engine inspects them."""
+        return inspect_containers(f"label=wod.project={self.project}", "label=wod.appliance")
+
+    def of_seats(self) -> list[dict[str, Any]]:
+        """All containers of this stack that are no services: servers, appliances and their companions."""
+        return inspect_containers(f"label=wod.project={self.project}")
+
     def services(self) -> list[Service]:
         """State, health and memory of each service of this stack, by name."""
         found = []
@@ -105,8 +114,8 @@ class Engine:
 
     def free_seat_network(self, seats: int) -> str:
         """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
-        its upper half would not hold that many seats."""
-        prefix = min(20, 31 - (seats + 1).bit_length())
+        a quarter of it would not hold that many seats."""
+        prefix = min(20, 30 - (seats + FIRST_PLACE).bit_length())
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
         whole = ipaddress.ip_network("10.213.0.0/16")
         for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
@@ -129,6 +138,35 @@ class Engine:
 def image_exists(tag: str) -> bool:
     """Whether the engine has the image."""
     return bool(process.run(["docker", "image", "ls", "--quiet", tag]).strip())
+
+
+def images_of_ours() -> list[dict[str, Any]]:
+    """The images of stack and appliances: their inspection, with `Tag`, and in `Containers` who uses them."""
+    listed = [
+        process.run(["docker", "image", "ls", "--filter", f"reference={pattern}", "--format",
+                     "{{.Repository}}:{{.Tag}}"]).split()
+        for pattern in ("wod/*", "wod/appliance/*")
+    ]  # fmt: skip
+    tags = sorted({tag for found in listed for tag in found if not tag.endswith(":<none>")})
+    if not tags:
+        return []
+    users: dict[str, list[str]] = {}
+    for container in inspect_containers():
+        users.setdefault(container["Config"]["Image"], []).append(container["Name"].lstrip("/"))
+    inspected = json.loads(process.run(["docker", "image", "inspect", *tags]))
+    return [
+        image | {"Tag": tag, "Containers": users.get(tag, [])}
+        for tag, image in zip(tags, inspected, strict=True)
+    ]
+
+
+def remove_image(tag: str) -> bool:
+    """Remove an image unless a container needs it; whether it is gone."""
+    try:
+        process.run(["docker", "image", "rm", tag])
+    except process.ProgramFailed as error:
+        return "No such image" in error.output
+    return True
 
 
 def inspect_containers(*conditions: str) -> list[dict[str, Any]]:

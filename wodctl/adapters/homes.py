@@ -8,9 +8,10 @@ absent.
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from wodctl.adapters import completion
 from wodctl.errors import ActionFailed
@@ -39,9 +40,22 @@ class Homes:
                 for left in os.listdir(self._root / name):
                     self._remove(f"{name}/{left}")
 
-    def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
-        """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
+    def new_key_pair(self) -> tuple[bytes, bytes]:
+        """How a student enters his own appliance."""
+        return new_key_pair()
 
+    def build(
+        self,
+        user: str,
+        uid: int,
+        gid: int,
+        fill: Callable[[Path], None],
+        key_pair: tuple[bytes, bytes],
+        ssh_files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        """Give the user a fresh home with that key pair and what `fill` puts into it; a former one is removed.
+
+        `ssh_files` come to the end of the files of these names in ~/.ssh.
         `fill` is called with the home's temporary path and leaves its files to that uid and gid. In the
         notebooks that it puts there, no cell counts as executed.
         """
@@ -53,7 +67,7 @@ class Homes:
                 fill(path)
                 for workshop in (found for found in path.glob("WKSHP-*") if not found.is_symlink()):
                     completion.ensure_unexecuted(workshop)
-                _install_key_pair(path / ".ssh", uid, gid)
+                _install_keys(path / ".ssh", uid, gid, key_pair, ssh_files)
                 os.chown(path, uid, gid)
                 path.chmod(0o750)
                 self._remove(user)
@@ -67,9 +81,9 @@ class Homes:
         with _explained(f"remove the home of {user}"):
             self._remove(user)
 
-    def completion(self, user: str, folder: str) -> int:
-        """How many of 100 code cells in the workshop's folder were executed, rounded down."""
-        return completion.percentage(self._root, user, folder)
+    def completion(self, user: str, folder: str, more: Sequence[bytes] = ()) -> int:
+        """How many of 100 code cells in the workshop's folder, and in `more` notebooks, were executed."""
+        return completion.percentage(self._root, user, folder, more)
 
     def _remove(self, name: str) -> None:
         """Remove a tree, whoever made it; nothing happens where there is none.
@@ -123,22 +137,32 @@ def _take_apart(name: str, bin_: int) -> None:
     os.rmdir(name, dir_fd=bin_)
 
 
-def _install_key_pair(directory: Path, uid: int, gid: int) -> None:
-    """An RSA key pair without passphrase as id_rsa and id_rsa.pub: how a student enters his own appliance."""
+def new_key_pair() -> tuple[bytes, bytes]:
+    """An RSA key pair without passphrase, private and public."""
     # Here, because 12 MiB of memory need not be taken before the first home is built.
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
-    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    return private, key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + b"\n"
+
+
+def _install_keys(
+    directory: Path, uid: int, gid: int, key_pair: tuple[bytes, bytes], files: Mapping[str, bytes]
+) -> None:
+    """The pair as id_rsa and id_rsa.pub, and the other files."""
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
-    for name, content, mode in (("id_rsa", private, 0o600), ("id_rsa.pub", public + b"\n", 0o644)):
-        path = directory / name
-        path.write_bytes(content)
-        path.chmod(mode)
-        os.chown(path, uid, gid)
+    for name, content in files.items():
+        with open(directory / name, "ab") as file:
+            file.write(content)
+    private, public = key_pair
+    (directory / "id_rsa").write_bytes(private)
+    (directory / "id_rsa.pub").write_bytes(public)
+    for name in ("id_rsa", "id_rsa.pub", *files):
+        (directory / name).chmod(0o644 if name == "id_rsa.pub" else 0o600)
+        os.chown(directory / name, uid, gid)
     os.chown(directory, uid, gid)
 
 

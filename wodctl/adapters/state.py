@@ -33,7 +33,8 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
+    "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
+             "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
             "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
@@ -54,6 +55,7 @@ class Owned:
 FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
+    Owned("rendered/appliances", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
@@ -65,10 +67,13 @@ FOLDERS = (
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
+    Owned("data/appliances", -1, -1, 0o755),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned("data/repositories", -1, -1, 0o755),
+    Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
 )

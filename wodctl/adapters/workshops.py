@@ -1,8 +1,9 @@
 """The site's workshops, and how one becomes a participant's: the notebooks loader with the site's values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from notebooks_loader import delivery, skeleton, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
@@ -46,12 +47,23 @@ class Workshops:
             password=vault.password_from(passwords),
         )
 
-    def fill(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+    def fill(
+        self,
+        home: Path,
+        workshop: Workshop,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        values: Mapping[str, object] = MappingProxyType({}),
+    ) -> list[str]:
         """Put skeleton and workshop into a home that nobody lives in yet; returns what is odd about them.
+
+        `values` are variables of this very lease, which win over all others.
 
         Raises ContentProblem when a variable, a file or the skeleton cannot be had; the home is then of no use.
         """
-        variables = self.variables().of(workshop.name, mode, seat)
+        variables = self.variables().of(workshop.name, mode, seat) | dict(values)
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])

@@ -16,10 +16,12 @@ from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.state import StateDirectory
+from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
 from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.manifest import plain_name
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 HUB_HOST, PROXY_HOST = 2, 3
@@ -88,6 +90,9 @@ def up(site: Site, kind: str, **options: Any) -> None:
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
         fingerprints = state.render(settings)
+        for name in settings.WODAPPLIANCES:
+            ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
+        render_appliances(site)
         environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
         environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
@@ -111,8 +116,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     file = _environment_file(site)
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
-    seats = site.engine.seats()
-    site.engine.remove([container["Id"] for container in seats])
+    site.engine.remove([container["Id"] for container in site.engine.of_seats()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     _compose(site, file, ["stop", "firewall"])
@@ -225,7 +229,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
     """The variables of compose/stack.yml, without fingerprints."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
-    upper_half = list(network.subnets())[1]
+    # The quarters are for appliances, nobody, seats, and whoever else is started there, which gets the last.
+    last_quarter = list(network.subnets(prefixlen_diff=2))[3]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
@@ -237,7 +242,7 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
         "WOD_SEAT_BRIDGE": f"wod-{mark}",
         "WOD_SEAT_SUBNET": str(network),
-        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),

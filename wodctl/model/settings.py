@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.errors import ConfigProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -41,6 +42,7 @@ _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
+_ENGINE = re.compile(rf"\d+\.\d+\.\d+\.\d+=(tcp://{_HOST}:\d+|ssh://[a-z_][a-z0-9_-]*@{_HOST}(:\d+)?)")
 _REF = re.compile(r"[A-Za-z0-9_](?!.*\.\.)[A-Za-z0-9._/+-]{0,200}")
 
 
@@ -97,6 +99,10 @@ class Settings:
     WODSEATSTARTS: int
     WODSEATNETWORK: str
     WODCOOKIEDAYS: float
+    WODAPPLIANCES: list[str]
+    WODAPPLIANCEPRIVILEGES: list[str]
+    WODAPPLIANCEHOSTS: list[str]
+    WODPORTPOOL: str
     WODNOBO: str
     WODNOBOREPO: str
     WODNOBOBRANCH: str
@@ -124,6 +130,11 @@ class Settings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site_variables"}
         return own | {"WODSTUDDIR": STUDENTS_DIRECTORY} | self.site_variables
 
+    @property
+    def outside_url(self) -> str:
+        """The address that participants open, without a path."""
+        return f"{self.WODBEEXTPROTO}://{self.WODBEEXTFQDN}:{self.WODBEEXTPORT}"
+
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
@@ -149,6 +160,16 @@ def size_in_bytes(text: str) -> int:
     if not match:
         raise ConfigProblem(f"{text!r} is no size; expected a number with K, M or G, such as 2G.")
     return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2]]
+
+
+def port_range(text: str) -> range | None:
+    """The ports of `20000-29999`; none of an empty text, and None for any other form."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not match or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
+        return None
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def is_variable_family(name: str) -> bool:
@@ -306,7 +327,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         values["WODSEATNETWORK"] == "auto" or _has_room(values["WODSEATNETWORK"], seats),
         "WODSEATNETWORK",
-        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which the upper half has room for {seats} seats",
+        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which a quarter has room for {seats} seats",
     )
     require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
     require(
@@ -315,6 +336,15 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "64 hexadecimal digits",
     )
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
+    require(
+        port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
+    )
+    for entry in values["WODAPPLIANCEHOSTS"]:
+        require(
+            bool(_ENGINE.fullmatch(entry)),
+            "WODAPPLIANCEHOSTS",
+            "entries as 192.0.2.7=tcp://192.0.2.7:2376 or 192.0.2.7=ssh://wod@192.0.2.7",
+        )
 
 
 def _is_network(text: str) -> bool:
@@ -326,12 +356,12 @@ def _is_network(text: str) -> bool:
 
 
 def _has_room(text: str, seats: int) -> bool:
-    """Whether seats, which get the upper half of the network, all find an address there."""
+    """Whether seats, which get a quarter of the network, all find an address there."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:
         return False
-    return network.is_private and network.num_addresses // 2 > seats
+    return network.is_private and network.num_addresses // 4 > FIRST_PLACE + seats
 
 
 def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, processors: int) -> None:
