@@ -99,7 +99,14 @@ class Appliances:
         return Prepared(
             definition,
             seat,
-            values={**outside, **made, **pages},
+            # Under the original's names as well: where it is, and the port that a shared one would have.
+            values={
+                f"IP-{definition.workshop}": definition.host_name,
+                **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
+                **outside,
+                **made,
+                **pages,
+            },
             secrets=made,
             host_key=(private, public),
             ssh_files=_ssh_files(definition, seat, public) if "ssh" in definition.ports else {},

@@ -137,7 +137,7 @@ class Containers:
                 method,
                 target,
                 body=document if isinstance(document, bytes | None) else json.dumps(document),
-                headers={"Connection": "close"},
+                headers={"Connection": "close", "Content-Type": "application/json"},
             )
             answer = connection.getresponse()
             status, body = answer.status, answer.read(limit)
