@@ -7,15 +7,18 @@ import matplotlib
 matplotlib.use("Agg")
 
 import altair
+import pandas as pd
 import plotly.express
 import seaborn
 from bokeh.plotting import figure, output_file, save
 
-import pandas as pd
-
-seats = pd.DataFrame({"month": ["Jan", "Feb", "Mar", "Apr", "May", "Jun"] * 2,
-                      "workshop": ["Docker"] * 6 + ["Spark"] * 6,
-                      "seats": [20, 24, 31, 28, 35, 40, 8, 12, 15, 22, 30, 33]})
+seats = pd.DataFrame(
+    {
+        "month": ["Jan", "Feb", "Mar", "Apr", "May", "Jun"] * 2,
+        "workshop": ["Docker"] * 6 + ["Spark"] * 6,
+        "seats": [20, 24, 31, 28, 35, 40, 8, 12, 15, 22, 30, 33],
+    }
+)
 folder = Path(__file__).parent / "pictures"
 folder.mkdir(exist_ok=True)
 
