@@ -62,6 +62,7 @@ class Worker:
             ),
             *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
+            *(f"--env=WOD_PROJECT={NAME}", "--env=WOD_SEAT_SUBNET=10.213.0.0/20"),
             *("--tmpfs=/run/wod:mode=1777,size=1m", *more, self.behind.images["worker"]),
         )
 

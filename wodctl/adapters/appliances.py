@@ -137,6 +137,8 @@ class Appliances:
         with suppress(FileNotFoundError):
             self._route_file(seat).unlink()
         main, *companions = self._plan.container_names(seat)
+        if not self._any_defined():
+            return
         # The companions first: as long as there is one, there is the container by which we know.
         if self._containers.inspect(main) is not None:
             for name in [*reversed(companions), main]:
@@ -145,7 +147,7 @@ class Appliances:
     def notebooks(self, seat: int) -> Sequence[bytes]:
         """What the participant's notebooks in his appliance hold, to count for completion; it is stopped for that."""
         name = self._plan.container_names(seat)[0]
-        found = self._containers.inspect(name)
+        found = self._containers.inspect(name) if self._any_defined() else None
         if found is None:
             return []
         try:
@@ -156,6 +158,10 @@ class Appliances:
             return []
         self._containers.stop(name, definition.stop_seconds)
         return notebooks_in(self._containers.read_out(name, work_directory(definition, seat), MOST_WORK))
+
+    def _any_defined(self) -> bool:
+        """Whether this site ever built an appliance: definitions are replaced, but never go."""
+        return any(self._definitions.glob("*.json"))
 
     def _known(self) -> list[str]:
         """Names of the appliances that could be built."""
