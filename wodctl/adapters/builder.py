@@ -83,6 +83,7 @@ class Builder:
         targets = list(self._services(folder, folder.name.lower()).values())
         above = {name for target in targets for name in self._parents(target)}
         self._bake(targets, self._tags([*targets, *above]) | self._site_variables(rootfs), progress)
+        self._remove_superseded({self.tag(name) for name in above})
 
     def missing(self) -> list[str]:
         """The images that the engine does not have as they would be built now; asks the engine once."""
