@@ -114,7 +114,7 @@ class Builder:
         """Twelve hexadecimal digits that stand for everything that can change what a target builds."""
         definition = self._definition(target)
         # A folder of its own is the context of an appliance, the checkout that of all others.
-        context = self.root / re.findall(r'context *= *"(.*?)"', definition)[0]
+        context = self.root / (re.findall(r'context *= *"(.*?)"', definition) or ["."])[0]
         dockerfile = context / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
         digest = hashlib.sha256(definition.encode())
         for path in [dockerfile, *self._sources(dockerfile, context)]:
