@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT, docker
 
 # A title `images/appliances/Redis101/NAME` in the text, and the block that follows it.
-FILE = re.compile(r"`(images/appliances/\w+/[\w.]+)`[^`]*?:\n\n```\w+\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"^`(images/appliances/\w+/[\w.]+)`(?:.+\n)+?\n```\w+\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     made = Checkout(root, tmp_path_factory.mktemp("state"), f"wodbuild{os.getpid()}")
     yield made
     images = docker("image", "ls", "--filter=reference=wod/appliance/redis101*", "--quiet").split()
-    docker("image", "rm", "--force", *images, check=not images)
+    docker("image", "rm", "--force", *images, check=False)
 
 
 @pytest.fixture(scope="module")

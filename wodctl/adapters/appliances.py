@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import tarfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -56,11 +57,23 @@ class Prepared:
 
 
 class Appliances:
-    """The appliances on one engine. `url` is where participants' browsers find the proxy."""
+    """The appliances on one engine. `url` is where participants' browsers find the proxy.
+
+    At most `starts` start at the same time, the others wait for their turn: more would only slow each other down, until
+    the time is over that each has to get healthy.
+    """
 
     def __init__(
-        self, containers: Containers, definitions: Path, routes: Path, plan: SeatPlan, url: str
+        self,
+        containers: Containers,
+        definitions: Path,
+        routes: Path,
+        plan: SeatPlan,
+        url: str,
+        *,
+        starts: int = 1,
     ) -> None:
+        self._turns = threading.BoundedSemaphore(starts)
         self._containers = containers
         self._definitions = definitions
         self._routes = routes
@@ -117,9 +130,12 @@ class Appliances:
 
         Raises ActionFailed when it does not get healthy in the time that it is given, with its last words.
         """
+        self.ensure_absent(prepared.seat)
+        with self._turns:
+            self._start(prepared, handed_over(prepared, authorized_key))
+
+    def _start(self, prepared: Prepared, archive: bytes) -> None:
         seat, definition = prepared.seat, prepared.definition
-        self.ensure_absent(seat)
-        archive = handed_over(prepared, authorized_key)
         made = documents(definition, seat, self._plan)
         end = time.monotonic() + definition.ready_seconds
         for name, document in made:

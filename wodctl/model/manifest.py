@@ -436,7 +436,7 @@ def _health(check: Mapping[str, Any]) -> dict[str, Any]:
         "Interval": _nanoseconds(check.get("interval"), 30 * 10**9),
         "Timeout": _nanoseconds(check.get("timeout"), 5 * 10**9),
         "StartPeriod": _nanoseconds(check.get("start_period"), 60 * 10**9),
-        "StartInterval": _nanoseconds(check.get("start_interval"), 250 * 10**6),
+        "StartInterval": _nanoseconds(check.get("start_interval"), 500 * 10**6),
         "Retries": int(check.get("retries", 3)),
     }
     if check.get("test"):
