@@ -24,7 +24,7 @@ import psycopg
 import psycopg_pool
 
 from wodctl.actions.carry_out import carry_out, fan_out
-from wodctl.actions.leases import end_leases
+from wodctl.actions.leases import collect_orphans, end_leases
 from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
@@ -153,7 +153,9 @@ def _appliances(settings: Settings) -> Appliances:
         uid_base=settings.UIDBASE,
         gid_base=settings.GIDBASE,
     )
-    return Appliances(Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url)
+    return Appliances(
+        Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+    )
 
 
 def _registration(settings: Settings) -> Registration:
@@ -188,6 +190,7 @@ async def _work(settings: Settings) -> NoReturn:
         )
         queue = Queue(WORKER_CONNECTION, duties)
         async with queue.opened():
+            await loop.run_in_executor(None, collect_orphans, site)
             await queue.take_up_abandoned()
             if site.registration:
                 await queue.tell()

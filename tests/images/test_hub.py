@@ -35,6 +35,7 @@ PASSWORD = "correct-horse-7"  # noqa: S105
 STARTS = 2
 TRIED = range(11, 16)
 """Seats for which wrong passwords are given."""
+SUBNET = f"10.233.{os.getpid() % 250}.0/24"
 SETTINGS = {
     "WODUSERMIN": 1,
     "WODUSERMAX": 20,
@@ -48,6 +49,7 @@ SETTINGS = {
     "WODBEEXTPROTO": "http",
     "WODBEEXTFQDN": "localhost",
     "WODBEEXTPORT": 8000,
+    "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",
     "BRANDINGURL": "https://grapevine.example",
@@ -230,6 +232,8 @@ class Hub:
             *["--security-opt=no-new-privileges", f"--network={network or self.project + '_seats'}"],
             *["--env", f"WOD_PROJECT={self.project}", "--env", f"WOD_STATE={self.state}"],
             *["--env", f"WOD_LABS=lab={self.images['lab']} other={self.other_lab}"],
+            *["--env", f"WOD_SEAT_SUBNET={SUBNET}", "--env", f"WOD_COMPILER_IMAGE={self.images['lab']}"],
+            *["--env", f"WOD_EXPORT_IMAGE={self.images['lab']}"],
             *["--volume", f"{self.state}/settings.json:/etc/wod/settings.json:ro"],
             *[*options, self.images[name]],
         )
@@ -268,7 +272,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     made = Hub(f"wodtesthub{os.getpid()}", folder, {name: builder.tag(name) for name in names})
     prepare(folder)
     try:
-        docker("network", "create", f"{made.project}_seats")
+        docker("network", "create", f"--subnet={SUBNET}", f"{made.project}_seats")
         docker("tag", made.images["lab"], made.other_lab)
         database = [
             f"--volume={folder}/run/db:/run/postgresql",

@@ -324,7 +324,7 @@ def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
     action = stand.order("CREATE")
     assert action.state == "done"
     assert stand.done == [
-        "hub forgets student3", "no appliance of seat 3", "no home of student3", "WKSHP for seat 3", 
+        "hub forgets student3", "no appliance of seat 3", "no home of student3", "WKSHP for seat 3",
         "home of student3 for 2003:2003",
         "server of student3", "answer of student3",
     ]  # fmt: skip
@@ -884,3 +884,22 @@ def test_scripts_are_told_the_password_in_secret_and_the_portal_s_names(stand: S
     stand.portal.resets, stand.register.seat_3 = None, FREE
     assert stand.order("CREATE", customer=18).state == "done"
     assert (stand.scripts.occasion.workshop_id, stand.scripts.occasion.token) == ("", "")
+
+
+# --- Appliances ---
+
+
+def test_an_appliance_starts_beside_the_home_and_its_values_reach_the_notebooks(stand: Stand) -> None:
+    action = stand.order("CREATE", workshop="WKSHP-Lab")
+    assert action.state == "done" and action.phases[-1] == "appliance"
+    assert "values {'HTTPPORT': 20003}" in stand.done
+    assert stand.done.index("no appliance of seat 3") < stand.done.index("appliance of seat 3")
+
+
+@pytest.mark.parametrize("step", ["appliance of seat 3", "server of student3"])
+def test_nothing_of_an_appliance_stays_where_a_create_fails(stand: Stand, step: str) -> None:
+    """Whichever of the two it is that fails; nobody can log in then."""
+    stand.trouble_at = step
+    assert stand.order("CREATE", workshop="WKSHP-Lab").state == "failed"
+    assert stand.done[-1] == "no appliance of seat 3"
+    assert stand.register.states[-1] == "failed" and stand.register.hashed is None

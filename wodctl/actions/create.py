@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from wodctl.actions.cleanup import take_back
 from wodctl.actions.hooks import AT_CREATE, occasion_of, run_scripts
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site, Workshop
-from wodctl.errors import ContentProblem
+from wodctl.errors import ContentProblem, WodError
 from wodctl.model import registration
 from wodctl.model.order import Order, Rejected
 from wodctl.model.registration import Update
@@ -58,7 +58,11 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     def fill(home: Path) -> None:
         warnings.extend(_fill(home, order, workshop, password, key_pair, prepared, site, phase))
 
-    with _meanwhile(start_appliance) as wait_for_appliance:
+    def take_appliance_away() -> None:
+        if prepared:
+            site.appliances.ensure_absent(number)
+
+    with _meanwhile(start_appliance, undo=take_appliance_away) as wait_for_appliance:
         with phase("home"):
             site.homes.build(user, uid, gid, fill)
         with phase("server"):
@@ -73,14 +77,19 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
 
 
 @contextmanager
-def _meanwhile(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
+def _meanwhile(work: Callable[[], None], undo: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Do the work beside what is in the `with`, which is given a function that waits for it and raises what it raised.
 
-    Nothing goes on after the end, however that comes about.
+    Nothing goes on after the end, however that comes about; `undo` is done when it is by an exception.
     """
-    with ThreadPoolExecutor(1) as executor:
-        doing = executor.submit(work)
-        yield doing.result
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            doing = executor.submit(work)
+            yield doing.result
+    except BaseException:
+        with suppress(WodError):
+            undo()
+        raise
 
 
 def _fill(

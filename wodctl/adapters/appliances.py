@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import tarfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -56,11 +57,23 @@ class Prepared:
 
 
 class Appliances:
-    """The appliances on one engine. `url` is where participants' browsers find the proxy."""
+    """The appliances on one engine. `url` is where participants' browsers find the proxy.
+
+    At most `starts` start at the same time, the others wait for their turn: more would only slow each other down, until
+    the time is over that each has to get healthy.
+    """
 
     def __init__(
-        self, containers: Containers, definitions: Path, routes: Path, plan: SeatPlan, url: str
+        self,
+        containers: Containers,
+        definitions: Path,
+        routes: Path,
+        plan: SeatPlan,
+        url: str,
+        *,
+        starts: int = 1,
     ) -> None:
+        self._turns = threading.BoundedSemaphore(starts)
         self._containers = containers
         self._definitions = definitions
         self._routes = routes
@@ -99,7 +112,14 @@ class Appliances:
         return Prepared(
             definition,
             seat,
-            values={**outside, **made, **pages},
+            # Under the original's names as well: where it is, and the port that a shared one would have.
+            values={
+                f"IP-{definition.workshop}": definition.host_name,
+                **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
+                **outside,
+                **made,
+                **pages,
+            },
             secrets=made,
             host_key=(private, public),
             ssh_files=_ssh_files(definition, seat, public) if "ssh" in definition.ports else {},
@@ -110,9 +130,12 @@ class Appliances:
 
         Raises ActionFailed when it does not get healthy in the time that it is given, with its last words.
         """
+        self.ensure_absent(prepared.seat)
+        with self._turns:
+            self._start(prepared, handed_over(prepared, authorized_key))
+
+    def _start(self, prepared: Prepared, archive: bytes) -> None:
         seat, definition = prepared.seat, prepared.definition
-        self.ensure_absent(seat)
-        archive = handed_over(prepared, authorized_key)
         made = documents(definition, seat, self._plan)
         end = time.monotonic() + definition.ready_seconds
         for name, document in made:
@@ -130,6 +153,8 @@ class Appliances:
         with suppress(FileNotFoundError):
             self._route_file(seat).unlink()
         main, *companions = self._plan.container_names(seat)
+        if not self._any_defined():
+            return
         # The companions first: as long as there is one, there is the container by which we know.
         if self._containers.inspect(main) is not None:
             for name in [*reversed(companions), main]:
@@ -138,7 +163,7 @@ class Appliances:
     def notebooks(self, seat: int) -> Sequence[bytes]:
         """What the participant's notebooks in his appliance hold, to count for completion; it is stopped for that."""
         name = self._plan.container_names(seat)[0]
-        found = self._containers.inspect(name)
+        found = self._containers.inspect(name) if self._any_defined() else None
         if found is None:
             return []
         try:
@@ -149,6 +174,10 @@ class Appliances:
             return []
         self._containers.stop(name, definition.stop_seconds)
         return notebooks_in(self._containers.read_out(name, work_directory(definition, seat), MOST_WORK))
+
+    def _any_defined(self) -> bool:
+        """Whether this site ever built an appliance: definitions are replaced, but never go."""
+        return any(self._definitions.glob("*.json"))
 
     def _known(self) -> list[str]:
         """Names of the appliances that could be built."""

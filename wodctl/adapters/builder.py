@@ -90,6 +90,7 @@ class Builder:
         targets = list(self._services(folder, folder.name.lower()).values())
         above = {name for target in targets for name in self._parents(target)}
         self._bake(targets, self._tags([*targets, *above]) | self._site_variables(rootfs), progress)
+        self._remove_superseded({self.tag(name) for name in above})
 
     def missing(self) -> list[str]:
         """The images, labs too, that the engine does not have as they would be built now; asks the engine once."""
@@ -124,8 +125,7 @@ class Builder:
         """Twelve hexadecimal digits that stand for everything that can change what a target builds."""
         definition = self._definition(target)
         # A folder of its own is the context of an appliance, the checkout that of all others.
-        named = re.findall(r'context *= *"(.*?)"', definition)
-        context = self.root / (named[0] if named else ".")
+        context = self.root / (re.findall(r'context *= *"(.*?)"', definition) or ["."])[0]
         dockerfile = context / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
         digest = hashlib.sha256(definition.encode())
         for path in [dockerfile, *self._sources(dockerfile, context)]:

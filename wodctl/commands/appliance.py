@@ -265,6 +265,14 @@ def remove(site: Site, seats: tuple[int, ...]) -> None:
         click.echo(f"student{seat} has no appliance.")
 
 
+def appliances_by_seat(site: Site) -> dict[int, list[dict[str, Any]]]:
+    """What `appliance list` shows, by seat."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in map(_row, site.engine.appliances()):
+        found.setdefault(row["seat"], []).append(row)
+    return found
+
+
 def _row(container: dict[str, Any]) -> dict[str, Any]:
     labels, state = container["Config"]["Labels"], container["State"]
     return {

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from wodctl.adapters.database import Action, Database, connect_as_operator
 from wodctl.adapters.homes import copy_from_home
+from wodctl.commands.appliance import appliances_by_seat
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
@@ -40,7 +42,8 @@ def list_(site: Site, as_json: bool) -> None:
     """
     seats = connect_as_operator(site.state).seats()
     running = _running_servers(site)
-    documents = [_document(site, seat, running) for seat in seats]
+    appliances = appliances_by_seat(site)
+    documents = [_document(site, seat, running, appliances) for seat in seats]
     if as_json:
         click.echo(json.dumps(documents, indent=1))
         return
@@ -68,7 +71,8 @@ def show(site: Site, number: int, as_json: bool) -> None:
     seat = database.seat(number)
     if seat is None:
         raise _no_such_seat(site, number)
-    document = _document(site, seat, _running_servers(site)) | {"notices": database.notices(number)}
+    document = _document(site, seat, _running_servers(site), appliances_by_seat(site))
+    document |= {"notices": database.notices(number)}
     if as_json:
         click.echo(json.dumps(document, indent=1))
         return
@@ -263,7 +267,9 @@ def _no_such_seat(site: Site, number: int) -> UsageProblem:
     return UsageProblem(f"There is no seat {number}.", hint=f"The seats of this site are {first} to {last}.")
 
 
-def _document(site: Site, seat: Seat, running: set[int]) -> dict[str, Any]:
+def _document(
+    site: Site, seat: Seat, running: set[int], appliances: Mapping[int, list[dict[str, Any]]]
+) -> dict[str, Any]:
     """The seat as scripts read it."""
     return {
         "seat": seat.number,
@@ -275,7 +281,7 @@ def _document(site: Site, seat: Seat, running: set[int]) -> dict[str, Any]:
         "lease_until": seat.lease_until.isoformat() if seat.lease_until else None,
         "reason": seat.reason,
         "server": _server(seat, running),
-        "appliances": [],
+        "appliances": appliances.get(seat.number, []),
         "url": f"{site.url}/user/{user_name(seat.number)}/lab?",
     }
 

@@ -1,6 +1,7 @@
 """`wodctl workshop`: which workshops there are, and whether they can be delivered."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.commands.variables import variables
 from wodctl.errors import ContentProblem
+from wodctl.model.manifest import read_manifest
 
 
 @click.group()
@@ -83,6 +85,7 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
     settings, sources = site.settings, site.workshops.variables()
     places = (settings.WODSCRIPTDIR, settings.WODPRIVDIR and f"{settings.WODPRIVDIR}/scripts")
     folders_of_scripts = [Path(place) for place in places if place]
+    folders_of_appliances = site.builder.appliance_folders()
     found: dict[str, list[Finding]] = {name: [] for name in names}
     readable = []
     for name in names:
@@ -96,7 +99,7 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         seats = [
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
-        values = partial(_values, sources, name)
+        values = partial(_values, sources, name, _sample_values(folders_of_appliances, name))
         ends = seats or [settings.WODUSERMIN, settings.WODUSERMAX]
         found[name] += examine(one, values, ends, kernels)
         found[name] += _of_maps(one, values, range(ends[0], ends[-1] + 1))
@@ -113,8 +116,18 @@ def _of_maps(one: Workshop, values: Variables, seats: range) -> list[Finding]:
         return []  # told by `examine`
 
 
-def _values(sources: Sources, workshop: str, mode: str, seat: int) -> dict[str, Any]:
-    return stand_ins(workshop) | sources.of(workshop, mode, seat)
+def _values(
+    sources: Sources, workshop: str, of_appliance: Mapping[str, str], mode: str, seat: int
+) -> dict[str, Any]:
+    return {**stand_ins(workshop), **sources.of(workshop, mode, seat), **of_appliance}
+
+
+def _sample_values(folders: Mapping[str, Path], workshop: str) -> dict[str, str]:
+    """What the workshop's appliance, if it has one, would hand to the notebooks."""
+    folder = folders.get(workshop.partition("-")[2])
+    if not folder:
+        return {}
+    return read_manifest((folder / "appliance.yml").read_text(), f"{folder.name}/appliance.yml").sample_values
 
 
 def _print_findings(name: str, found: list[Finding]) -> None:
