@@ -122,7 +122,7 @@ def test_failing_cells_are_told_with_reason_and_the_rest_still_runs(folder):
 
 def test_what_ends_a_notebook_early_is_told_and_the_next_one_runs(folder):
     """No such kernel, no notebook at all, a kernel that takes more memory than a seat has."""
-    notebook(folder, "1-WKSHP-A.ipynb", "1", kernel="gophernotes")
+    notebook(folder, "1-WKSHP-A.ipynb", "1", kernel="fortran")
     (folder / "2-WKSHP-B.ipynb").write_text("{ no notebook")
     notebook(folder, "3-WKSHP-C.ipynb", "1", "x = bytearray(10**9)")
     notebook(folder, "4-WKSHP-D.ipynb", "1")
@@ -130,7 +130,7 @@ def test_what_ends_a_notebook_early_is_told_and_the_next_one_runs(folder):
     assert code == 8
     problems = [one["problem"] for one in runs]
     assert problems[0] is problems[4] is None
-    assert problems[1] == "The image has no kernel 'gophernotes'." and "JSON" in problems[2]
+    assert problems[1] == "The image has no kernel 'fortran'." and "JSON" in problems[2]
     assert problems[3] == "The kernel died in cell 2."
 
 

@@ -271,7 +271,8 @@ def test_notebooks_are_read_from_an_archive_made_to_mislead() -> None:
 # --- the gate ---
 
 ENVIRON = {"WOD_PROJECT": "wod", "WOD_STATE": "/var/lib/wod", "WOD_LABS": "lab=wod/lab:0a1b",
-           "WOD_COMPILER_IMAGE": "wod/compiler:0a1b", "WOD_EXPORT_IMAGE": "wod/export:0a1b", "WOD_SEAT_SUBNET": "10.213.0.0/20"}  # fmt: skip
+           "WOD_COMPILER_IMAGE": "wod/compiler:0a1b", "WOD_EXPORT_IMAGE": "wod/export:0a1b",
+           "WOD_SEAT_SUBNET": "10.213.0.0/20"}  # fmt: skip
 SETTINGS = {"WODSEATMEMORY": "2G", "WODSEATCPUS": 2.0, "WODSEATPIDS": 512, "UIDBASE": 2000, "GIDBASE": 3000,
             "WODUSERMIN": 1, "WODUSERMAX": 60, "WODAPPLIANCEPRIVILEGES": ALLOWED}  # fmt: skip
 

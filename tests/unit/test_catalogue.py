@@ -190,7 +190,7 @@ def test_an_unknown_workshop_is_refused_with_advice(tmp_path: Path):
 
 
 def test_the_samples_have_complete_descriptions():
-    """Each names every key that portals know, and is offered unless it needs an appliance that the site has yet to build."""
+    """Each names every key that portals know; it is offered unless its appliance has yet to be built."""
     keys = set(Workshop.__dataclass_fields__["metadata"].type.__dataclass_fields__) - {"lab"}  # ours alone
     for workshop in Catalogue(SAMPLES).all():
         needs = SAMPLES.parents[1] / "images" / "appliances" / workshop.name.removeprefix("WKSHP-")
