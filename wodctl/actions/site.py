@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wodctl.model.registration import Owed, Update
-from wodctl.model.seat import Seat
+from wodctl.model.seat import Seat, new_password
 from wodctl.model.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Seats(Protocol):
     def set_cleaning(self, number: int) -> None: ...
     def set_failed(self, number: int, reason: str) -> None: ...
     def set_free(self, number: int) -> None: ...
-    def set_password_of(self, number: int, customer: int, password_hash: str) -> None: ...
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> bool: ...
 
 
 class Hub(Protocol):
@@ -47,6 +47,7 @@ class Hub(Protocol):
 class Homes(Protocol):
     """The students' homes."""
 
+    def is_there(self, user: str) -> bool: ...
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None: ...
     def ensure_absent(self, user: str) -> None: ...
     def completion(self, user: str, folder: str) -> int: ...
@@ -67,7 +68,24 @@ class Workshops(Protocol):
     """The site's workshops."""
 
     def workshop(self, name: str) -> Any: ...
-    def fill(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> Sequence[str]: ...
+    def shows_password(self, workshop: Any) -> bool: ...
+    def fill(
+        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, password: str | None
+    ) -> Sequence[str]: ...
+
+
+class Directory(Protocol):
+    """The LDAP directory whose entries open the students' appliances."""
+
+    def set_password(self, seat: int, password: str) -> None: ...
+
+
+class Passwords(Protocol):
+    """Passwords that the registration database is still to be told, each for a seat and a customer."""
+
+    def keep(self, seat: int, customer: int, password: str) -> None: ...
+    def kept(self, seat: int, customer: int) -> str | None: ...
+    def forget(self, seat: int) -> None: ...
 
 
 class Registration(Protocol):
@@ -82,7 +100,9 @@ class Actions(Protocol):
 
     def begin_step(self, seat: int) -> Any: ...
     def note_phases(self, number: int, phases: Sequence[dict[str, Any]]) -> None: ...
-    def note_completion(self, number: int, percentage: int) -> None: ...
+    def note_completion(self, number: int, seat: int, percentage: int) -> None: ...
+    def owe(self, number: int, seat: int, updates: Sequence[Update]) -> None: ...
+    def owe_holder(self, seat: int, customer: int, updates: Sequence[Update]) -> None: ...
     def put_back_step(self, number: int, seat: int, reason: str) -> None: ...
     def end_step(self, number: int, seat: int, state: str, outcome: Any) -> None: ...
     def begin_range(self, number: int) -> Any: ...
@@ -96,7 +116,10 @@ class Actions(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A site's parts; `registration` is None for a site without a registration database."""
+    """A site's parts; `registration` and `directory` are None for a site without one.
+
+    `fixed_password`, where there is one, is that of every lease: for a test event.
+    """
 
     settings: Settings
     seats: Seats
@@ -104,4 +127,11 @@ class Site:
     hub: Hub
     homes: Homes
     workshops: Workshops
+    passwords: Passwords
     registration: Registration | None = None
+    directory: Directory | None = None
+    fixed_password: str | None = None
+
+    def password_for_a_lease(self) -> str:
+        """A fresh one by chance, unless the site has a fixed one."""
+        return self.fixed_password or new_password()

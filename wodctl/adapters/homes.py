@@ -39,6 +39,10 @@ class Homes:
                 for left in os.listdir(self._root / name):
                     self._remove(f"{name}/{left}")
 
+    def is_there(self, user: str) -> bool:
+        """Whether the user has a home."""
+        return (self._root / user).is_dir()
+
     def build(self, user: str, uid: int, gid: int, fill: Callable[[Path], None]) -> None:
         """Give the user a fresh home with a key pair and what `fill` puts into it; a former one is removed.
 

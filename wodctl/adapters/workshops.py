@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notebooks_loader import delivery, skeleton, vault
+from notebooks_loader import delivery, skeleton, validation, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.variables import Sources
 from wodctl.model.settings import Settings
@@ -46,12 +46,28 @@ class Workshops:
             password=vault.password_from(passwords),
         )
 
-    def fill(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+    def shows_password(self, workshop: Workshop) -> bool:
+        """Whether the workshop's files show the participant the password of his seat (PASSSTU)."""
+        return validation.shows_password(workshop)
+
+    def fill(
+        self,
+        home: Path,
+        workshop: Workshop,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        password: str | None = None,
+    ) -> list[str]:
         """Put skeleton and workshop into a home that nobody lives in yet; returns what is odd about them.
 
-        Raises ContentProblem when a variable, a file or the skeleton cannot be had; the home is then of no use.
+        `password`, if given, is what the files show as PASSSTU. Raises ContentProblem when a variable, a file or
+        the skeleton cannot be had; the home is then of no use.
         """
         variables = self.variables().of(workshop.name, mode, seat)
+        if password is not None:
+            variables["PASSSTU"] = password
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
