@@ -3,16 +3,19 @@
 Port 8021. Tokens last a second. `GET /said` tells what was asked, and with which status it was answered, `PUT
 /answer/<status>` makes it answer so to everything but that, `PUT /answer/0` as it should; `PUT
 /unknown/<row>` forgets that row; `PUT /lifetime/<seconds>`
-is that of tokens from now on, those that were given are forgotten. Runs in a container with nothing but Python.
+is that of tokens from now on, those that were given are forgotten. A file with
+other workshops may be named. Runs in a container with nothing but Python.
 """
 
 import json
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-WORKSHOPS = [
+WORKSHOPS: list[dict[str, Any]] = [
     {"id": 7, "notebook": "WKSHP-Sample", "location": "backend.example.net", "reset": False},
     {"id": 8, "notebook": "WKSHP-Lab", "location": "backend.example.net", "reset": True},
     {"id": 9, "notebook": "WKSHP-Ldap", "location": "backend.example.net", "reset": False, "ldap": True},
@@ -107,4 +110,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        WORKSHOPS = json.loads(Path(sys.argv[1]).read_text())
     ThreadingHTTPServer(("", 8021), Handler).serve_forever()

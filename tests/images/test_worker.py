@@ -135,8 +135,17 @@ class Worker:
         return docker("exec", NAME, "sh", "-c", "cat /proc/$(pidof -s python)/status")
 
 
+@pytest.fixture
+def worker(at_work: Worker) -> Worker:
+    """The worker, with all seats free."""
+    held = [seat.number for seat in at_work.database.seats() if seat.state != "free"]
+    numbers = [at_work.order("PURGE", seat, 0) for seat in held]
+    assert {at_work.ended(number).state for number in numbers} <= {"done"}
+    return at_work
+
+
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
+def at_work() -> Iterator[Worker]:
     subprocess.run(["rm", "-rf", STATE], check=True)
     remove()
     docker("network", "create", NAME)
@@ -227,6 +236,7 @@ def test_the_key_pair_is_one_that_ssh_accepts(worker: Worker) -> None:
     folder = STATE / "data/students/student4/.ssh"
     seen = set()
     for customer in (101, 102):
+        worker.done("PURGE", 4, 0)
         worker.done("CREATE", 4, customer)
         public = ssh_keygen("-y", "-P", "", "-f", folder / "id_rsa").split()[:2]
         assert (folder / "id_rsa.pub").read_text().split()[:2] == public
@@ -835,7 +845,10 @@ def test_what_an_operator_changes_reaches_everybody_who_must_know(worker: Worker
         one for one in worker.database.actions(only_rejected=False, limit=9) if one.customer == 713
     )
     told(worker, created)
-    assert worker.ask_portal("GET", "said")["rows"]["student/108"].items() >= {"password": "operators-choice"}.items()
+    assert (
+        worker.ask_portal("GET", "said")["rows"]["student/108"].items()
+        >= {"password": "operators-choice"}.items()
+    )
     assert opens(worker, 8, "operators-choice")
     assert opens_entry(8, "operators-choice")
     assert not opens(worker, 8, former)

@@ -20,7 +20,9 @@ from wodctl.adapters.state import StateDirectory
 from wodctl.commands.image import ensure_built
 from wodctl.commands.notebooks import ensure_fetched
 from wodctl.commands.site import Site, pass_site
+from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.seat import user_name
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
@@ -102,6 +104,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
+        if settings.CLEAN:
+            _take_back_all(site)
     engine.ensure_answers()
     _say_ready(site)
 
@@ -307,6 +311,17 @@ def _start(site: Site, file: Path) -> None:
             f"Not every service became healthy: {names}.",
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
         ) from None
+
+
+def _take_back_all(site: Site) -> None:
+    database, homes = connect_as_operator(site.state), site.state / "data" / "students"
+    used = [
+        seat.number
+        for seat in database.seats()
+        if seat.state != "free" or (homes / user_name(seat.number)).exists()
+    ]
+    click.echo(f"CLEAN is on: taking {len(used)} seats back …")
+    take_back(database, used)
 
 
 def _all_services(site: Site) -> list[Service]:

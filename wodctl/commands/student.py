@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -158,11 +159,13 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
     if not yes:
         what = f"seat {first}" if first == last else f"the seats {first} to {last}"
         click.confirm(f"Remove the server and all files of {what}?", abort=True)
-    numbers = [
-        database.submit_action("PURGE", n, n, BY_HAND, None, "cli")
-        for n in range(first, last + 1)
-        if n in known
-    ]
+    count = take_back(database, [number for number in range(first, last + 1) if number in known])
+    click.echo(f"Wiped {count} seat{'' if count == 1 else 's'}.")
+
+
+def take_back(database: Database, seats: Sequence[int]) -> int:
+    """Take these seats back, whoever works there, and return how many they were. Raises ActionFailed."""
+    numbers = [database.submit_action("PURGE", seat, seat, BY_HAND, None, "cli") for seat in seats]
     failed = [action for action in _ended(database, numbers) if action.state != "done"]
     if failed:
         raise ActionFailed(
@@ -170,7 +173,7 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
             f"seat {failed[0].seat}: {failed[0].reason or failed[0].state}",
             hint=f"`wodctl action show {failed[0].id}` tells more.",
         )
-    click.echo(f"Wiped {len(numbers)} seat{'s' if len(numbers) > 1 else ''}.")
+    return len(numbers)
 
 
 def _ended(database: Database, numbers: list[int]) -> list[Action]:

@@ -99,6 +99,7 @@ class Settings:
     WODUSERMAX: int
     UIDBASE: int
     GIDBASE: int
+    CLEAN: bool
     WODSEATMEMORY: str
     WODSEATCPUS: float
     WODSEATPIDS: int
