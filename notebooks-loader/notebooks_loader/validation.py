@@ -71,7 +71,7 @@ def examine(
     paths = {entry.path for entry in entries}
     for mode, seat in itertools.product(delivery.MODES, seats):
         try:
-            values = delivery.values(workshop, mode, seat, variables(mode, seat))
+            values = delivery.values(workshop, mode, seat, delivery.PRETENDED | dict(variables(mode, seat)))
         except ContentProblem as problem:
             found[_error(problem)] = None
             continue

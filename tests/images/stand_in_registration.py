@@ -8,6 +8,7 @@ other workshops may be named. Runs in a container with nothing but Python.
 """
 
 import json
+import secrets
 import sys
 import threading
 import time
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.removeprefix("/api/").strip("/")
         with one_at_a_time:
             if path == "said":
-                return self.say(200, {"said": said, "rows": rows, "statuses": statuses})
+                return self.say(200, {"said": said, "rows": rows, "statuses": statuses, "tokens": [*tokens]})
             if path.startswith("answer/"):
                 status[0] = int(path.partition("/")[2])
                 return self.say(200, {})
@@ -71,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "login":
             if body != {"username": "moderator", "password": "the-password"}:
                 return self.say(401, {"accessToken": None, "message": "Invalid Password!"})
-            token = f"token-{len(tokens)}"
+            token = secrets.token_hex(32)
             tokens[token] = time.monotonic()
             return self.say(200, {"id": 1, "roles": ["ROLE_MODERATOR"], "accessToken": token})
         if (

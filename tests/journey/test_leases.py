@@ -5,15 +5,17 @@ than one, WOD_TEST_ORDERS longer ones. A failing scenario is not shrunk: each ta
 """
 
 import collections
+import contextlib
 import itertools
 import json
 import os
 import random
+import re
+import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def portal(stack: Stack) -> Iterator[Portal]:
         yield made
 
 
-@contextmanager
+@contextlib.contextmanager
 def registered(stack: Stack) -> Iterator[Portal]:
     """A registration database for the stack, for the time of the `with`."""
     name = f"{stack.project}-portal"
@@ -299,3 +301,97 @@ def test_whatever_is_ordered_every_lease_is_one_persons_and_ends(portal: Portal)
             watching.join()
 
     holds()
+
+
+class Processes(threading.Thread):
+    """The command lines of all processes of this host, as anybody sees them, looked at again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = threading.Event()
+        self.seen: set[str] = set()
+
+    def run(self) -> None:
+        while not self.over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.seen.add(path.read_text(errors="replace"))
+
+
+def secrets_of(stack: Stack, portal: Portal, browser: Browser) -> dict[str, str]:
+    """Every secret of the run that there is, by the name of where it is kept."""
+    found = {str(path.relative_to(stack.state)): path.read_text().strip()
+             for path in (stack.state / "secrets").rglob("*") if path.is_file()}  # fmt: skip
+    said = portal.ask("GET", "said")
+    for number, (_, path, body) in enumerate(said["said"]):
+        if path.startswith("student/") and "password" in body:
+            found[f"password {number} of {path}"] = body["password"]
+    found |= {f"token {number} of the API": token for number, token in enumerate(said["tokens"])}
+    found |= {f"cookie {cookie.name}": str(cookie.value) for cookie in browser.cookies}
+    for path in (stack.state / "data/students").glob("student*/.ssh/id_rsa"):
+        found[str(path)] = "".join(path.read_text().splitlines()[2:4])
+    return {name: text for name, text in found.items() if len(text) >= 8}
+
+
+def places(stack: Stack) -> Iterator[tuple[str, str]]:
+    """All that others may get to see, by name: logs, what the engine tells, what the databases hold."""
+    ours = docker("ps", "--all", "--quiet", "--filter", f"name=^{stack.project}-").split()
+    for container in ours:
+        name = docker("inspect", "--format", "{{.Name}}", container).strip()
+        yield f"log of {name}", docker_all("logs", container)
+        yield f"inspection of {name}", without_own_token(docker("inspect", container))
+    images = set(docker("inspect", "--format", "{{.Config.Image}}", *ours).split())
+    for image in images:
+        yield (
+            f"history of {image}",
+            docker("history", "--no-trunc", image) + docker("image", "inspect", image),
+        )
+    for database, user, uid in (("wod", "wod", 1804), ("hub", "hub", 1801)):
+        words = ("pg_dump", "--host=/run/postgresql", f"--username={user}", database)
+        yield f"database {database}", docker("exec", f"--user={uid}:1808", stack.container("db"), *words)
+    for path in (stack.state / "rendered").rglob("*"):
+        if path.is_file():
+            yield str(path), path.read_text(errors="replace")
+
+
+def docker_all(*words: str) -> str:
+    """What the engine's client says on both of its outputs."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, errors="replace", check=True)
+    return done.stdout + done.stderr
+
+
+def without_own_token(inspected: str) -> str:
+    """JupyterHub gives each server the token of its own user as a variable, for root and that user to see."""
+    return re.sub(r'"(JUPYTERHUB|JPY)_API_TOKEN=\w+"', "", inspected)
+
+
+def test_no_secret_of_a_run_is_seen_anywhere(portal: Portal) -> None:
+    """Two leases with all that belongs to them; then the real values are looked for where others look."""
+    stack, run = portal.stack, Run(portal.stack, portal)
+    processes = Processes()
+    processes.start()
+    try:
+        for seat in (1, 2):
+            run.mail("CREATE", seat, FIRST + 10 * seat)
+        run.wait_until_quiet(120)
+        run.visit(1)
+        [(_, _, _, browser)] = run.sessions
+        browser.get("/user/student1/lab")
+        stack.wodctl("student", "password", "2")
+        run.wait_until_quiet(60)
+        kept = secrets_of(stack, portal, browser)
+        for seat in (1, 2):
+            run.mail("CLEANUP", seat, FIRST + 10 * seat)
+        run.wait_until_quiet(120)
+        kept |= secrets_of(stack, portal, browser)
+    finally:
+        processes.over.set()
+        processes.join()
+    assert sum(name.startswith("password") for name in kept) >= 5
+    assert {"secrets/hub/admin-token", "secrets/worker/api-password", "token 0 of the API"} <= set(kept)
+    seen = {"processes": "\n".join(processes.seen)} | dict(places(stack))
+    assert "postgres" in seen["processes"]
+    found = {
+        (name, place) for name, text in kept.items() for place, content in seen.items() if text in content
+    }
+    assert found == set()

@@ -14,8 +14,8 @@ from wodctl.model.order import Order, Rejected
 from wodctl.model.registration import Update
 from wodctl.model.seat import BY_HAND, Seat, password_hash, user_name
 
-PATIENCE = 6
-"""Attempts, over half a minute, for a seat that is lent: the mail that ends that lease may have been held up."""
+PATIENCE = 4
+"""Attempts, over ten seconds, for a seat that is lent: the mail that ends that lease may have been held up."""
 
 
 def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
