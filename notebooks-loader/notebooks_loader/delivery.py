@@ -37,6 +37,10 @@ exit "$failed"
 """
 
 
+PRETENDED = {"PASSSTU": "the-password-of-the-seat"}
+"""What stands for the variables that only a seat of a participant has, where there is none."""
+
+
 def deliver(
     workshop: Workshop, mode: str, seat: int, variables: Mapping[str, Any], home: Path, uid: int, gid: int
 ) -> list[str]:

@@ -64,7 +64,7 @@ class Preview:
 
     def __init__(self, source: Path, variables: Mapping[str, Any], desk: Path) -> None:
         self._source = source
-        self._variables = variables
+        self._variables = delivery.PRETENDED | dict(variables)
         self._desk = desk
         self._views = views()
         for view in self._views:

@@ -71,7 +71,7 @@ def examine(
     paths = {entry.path for entry in entries}
     for mode, seat in itertools.product(delivery.MODES, seats):
         try:
-            values = delivery.values(workshop, mode, seat, variables(mode, seat))
+            values = delivery.values(workshop, mode, seat, delivery.PRETENDED | dict(variables(mode, seat)))
         except ContentProblem as problem:
             found[_error(problem)] = None
             continue
@@ -117,6 +117,11 @@ def flags(workshop: Workshop) -> Flags:
         else about.monoappliance,
         multiappliance=bool(about.multiappliance),
     )
+
+
+def shows_password(workshop: Workshop) -> bool:
+    """Whether the content shows participants a password, whatever `wod.yml` says: it could not be delivered else."""
+    return _told_by_content(workshop)[0]
 
 
 def _told_by_content(workshop: Workshop) -> tuple[bool, bool]:

@@ -5,23 +5,28 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from wodctl.actions.cleanup import take_back
+from wodctl.actions.cleanup import close_directory, count_completion, take_back
+from wodctl.actions.flags import Flags, flags_of
 from wodctl.actions.hooks import AT_CREATE, occasion_of, run_scripts
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site, Workshop
-from wodctl.errors import ContentProblem
+from wodctl.errors import ActionFailed, ContentProblem, Unavailable
 from wodctl.model import registration
 from wodctl.model.order import Order, Rejected
 from wodctl.model.registration import Update
-from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_name
+from wodctl.model.seat import BY_HAND, Seat, password_hash, user_name
+
+PATIENCE = 4
+"""Attempts, over ten seconds, for a seat that is lent: the mail that ends that lease may have been held up."""
 
 
 def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     """Give the participant a fresh seat: new password, new home, his workshop in it, a server that answers.
 
-    A seat that is his already, ready with that workshop, keeps what he has done: mails come twice. Whatever
-    else the seat was before is taken back first. Only at the very end can anybody log in, and only then is the
-    registration database told. Raises Rejected for an unknown workshop, ContentProblem for one that cannot be
+    A seat that is his already, ready with that workshop, keeps what he has done: mails come twice. One that is
+    lent to somebody else is refused. Whatever else the seat was before is taken back first, and who had it is
+    told so. Only at the very end can anybody log in, and only then is the registration database told. Raises
+    Rejected for an unknown workshop and a seat that is lent, ContentProblem for a workshop that cannot be
     delivered, ActionFailed or Unavailable.
     """
     number, user = order.first, user_name(order.first)
@@ -33,23 +38,44 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
             f"Seat {number} was ready for customer {order.customer} already; nothing was touched.",
             touched=False,
         )
+    if seat.is_lent_to_another(order.customer, _now()):
+        lent = (
+            f"Seat {number} is lent to customer {seat.customer} until {seat.lease_until:%Y-%m-%d %H:%M} UTC."
+        )
+        if order.customer != BY_HAND and step.attempts < PATIENCE:
+            raise Unavailable(lent)
+        raise Rejected(f"{lent} Nothing was touched; `wodctl student wipe {number}` takes it from him.")
     workshop = _workshop(order, site)
+    flags = flags_of(order.workshop, site)
     uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
 
+    former = _former(order, step, seat, site, phase)
+    if seat.workshop and not flags.ldap and flags_of(seat.workshop, site).ldap:
+        close_directory(number, site, phase)
     with phase("claim"):
         site.seats.set_preparing(number, order.customer, order.workshop, order.mode)
     with phase("close"):
         take_back(number, site)
+        if former and site.registration:
+            site.actions.owe(step.action, number, former)
     with phase("password"):
-        password = new_password()
+        password = site.password_for_a_lease()
         hashed = password_hash(password)
+        # The others' passwords are made when they are told; this one is in the participant's files, in the
+        # directory, told to scripts of the site, or everybody's, and it must be the same everywhere.
+        if site.registration and (_is_shared(flags) or _has_scripts(workshop, site) or site.fixed_password):
+            site.passwords.keep(number, order.customer, password)
     warnings: list[str] = []
     with phase("home"):
 
         def fill(home: Path) -> None:
-            warnings.extend(_fill(home, order, workshop, password, site, phase))
+            shown = password if _is_shared(flags) else None
+            warnings.extend(_fill(home, order, workshop, password, shown, site, phase))
 
         site.homes.build(user, uid, gid, fill)
+    if flags.ldap:
+        with phase("ldap"):
+            set_directory_password(number, password, site)
     with phase("server"):
         site.hub.start_server(user)
     with phase("answer"):
@@ -59,9 +85,18 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
 
 
 def _fill(
-    home: Path, order: Order, workshop: Workshop, password: str, site: Site, phase: Phases
+    home: Path,
+    order: Order,
+    workshop: Workshop,
+    password: str,
+    shown: str | None,
+    site: Site,
+    phase: Phases,
 ) -> Sequence[str]:
-    """Everything that a new home has, in the order in which the site's scripts expect it; returns what is odd."""
+    """Everything that a new home has, in the order in which the site's scripts expect it; returns what is odd.
+
+    `shown` is the password that the workshop's files show, if they do.
+    """
     name, mode = str(order.workshop), str(order.mode)
     occasion = occasion_of(name, order.first, site, password, AT_CREATE)
     seat, uid, gid = occasion.seat, occasion.uid, occasion.gid
@@ -81,10 +116,36 @@ def _fill(
         if site.scripts.named("pre-templating", occasion.folder):
             content = desk.lend(workshop)
             run("pre-templating")
-        warnings = site.workshops.fill(home, content, mode, seat, uid, gid, desk.made)
+        warnings = site.workshops.fill(home, content, mode, seat, uid, gid, shown, desk.made)
         run("post-templating")
         run("post-copy")
     return warnings
+
+
+def set_directory_password(number: int, password: str, site: Site) -> None:
+    """The directory's entry of that seat opens with this password. Raises ActionFailed or Unavailable."""
+    if site.directory is None:
+        raise ActionFailed(
+            "The workshop is flagged `ldap`, but this site has no directory: set WODLDAPSRVNAME, or correct the flag."
+        )
+    site.directory.set_password(number, password)
+
+
+def _is_shared(flags: Flags) -> bool:
+    return flags.ldap or flags.varpass
+
+
+def _has_scripts(workshop: Workshop, site: Site) -> bool:
+    return any(site.scripts.named(kind, workshop.name) for kind in AT_CREATE)
+
+
+def _former(order: Order, step: Any, seat: Seat, site: Site, phase: Phases) -> tuple[Update, ...]:
+    """What is told of the customer who had the seat and has not left it by an order of his own."""
+    if step.leaver in (None, BY_HAND, order.customer) or step.ended_before:
+        return ()
+    percentage = count_completion(step, seat, site, phase)
+    cleaned = registration.cleaned(step.leaver)
+    return (cleaned,) if percentage is None else (registration.completed(step.leaver, percentage), cleaned)
 
 
 def _updates(order: Order, site: Site) -> tuple[Update, ...]:
@@ -99,7 +160,7 @@ def _workshop(order: Order, site: Site) -> Workshop:
     try:
         return site.workshops.workshop(str(order.workshop))
     except ContentProblem as error:
-        raise Rejected(error.message) from None
+        raise Rejected(" ".join(filter(None, (error.message, error.hint)))) from None
 
 
 def _now() -> datetime:

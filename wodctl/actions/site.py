@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from wodctl.model.registration import Owed, Update
 from wodctl.model.scripts import Occasion
-from wodctl.model.seat import Seat
+from wodctl.model.seat import Seat, new_password
 from wodctl.model.settings import Settings
 
 
@@ -35,7 +35,7 @@ class Seats(Protocol):
     def set_cleaning(self, number: int) -> None: ...
     def set_failed(self, number: int, reason: str) -> None: ...
     def set_free(self, number: int) -> None: ...
-    def set_password_of(self, number: int, customer: int, password_hash: str) -> None: ...
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> bool: ...
 
 
 class Hub(Protocol):
@@ -71,10 +71,19 @@ class Workshops(Protocol):
     """The site's workshops."""
 
     def workshop(self, name: str) -> Any: ...
+    def shows_password(self, workshop: Any) -> bool: ...
     def furnish(self, home: Path, uid: int, gid: int) -> None: ...
     def give_secrets(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> None: ...
     def fill(
-        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, made: Path | None
+        self,
+        home: Path,
+        workshop: Any,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        password: str | None,
+        made: Path | None,
     ) -> Sequence[str]: ...
 
 
@@ -100,8 +109,23 @@ class Desk(Protocol):
 class Scripts(Protocol):
     """The site's scripts, as they are run for a seat."""
 
+    def ensure_tidy(self) -> None: ...
     def named(self, kind: str, folder: str) -> Sequence[Script]: ...
     def at(self, occasion: Occasion) -> AbstractContextManager[Desk]: ...
+
+
+class Directory(Protocol):
+    """The LDAP directory whose entries open the students' appliances."""
+
+    def set_password(self, seat: int, password: str) -> None: ...
+
+
+class Passwords(Protocol):
+    """Passwords that the registration database is still to be told, each for a seat and a customer."""
+
+    def keep(self, seat: int, customer: int, password: str) -> None: ...
+    def kept(self, seat: int, customer: int) -> str | None: ...
+    def forget(self, seat: int) -> None: ...
 
 
 class Registration(Protocol):
@@ -117,7 +141,9 @@ class Actions(Protocol):
 
     def begin_step(self, seat: int) -> Any: ...
     def note_phases(self, number: int, phases: Sequence[dict[str, Any]]) -> None: ...
-    def note_completion(self, number: int, percentage: int) -> None: ...
+    def note_completion(self, number: int, seat: int, percentage: int) -> None: ...
+    def owe(self, number: int, seat: int, updates: Sequence[Update]) -> None: ...
+    def owe_holder(self, seat: int, customer: int, updates: Sequence[Update]) -> None: ...
     def put_back_step(self, number: int, seat: int, reason: str) -> None: ...
     def end_step(self, number: int, seat: int, state: str, outcome: Any) -> None: ...
     def begin_range(self, number: int) -> Any: ...
@@ -131,7 +157,10 @@ class Actions(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """A site's parts; `registration` is None for a site without a registration database."""
+    """A site's parts; `registration` and `directory` are None for a site without one.
+
+    `fixed_password`, where there is one, is that of every lease: for a test event.
+    """
 
     settings: Settings
     seats: Seats
@@ -140,4 +169,11 @@ class Site:
     homes: Homes
     workshops: Workshops
     scripts: Scripts
+    passwords: Passwords
     registration: Registration | None = None
+    directory: Directory | None = None
+    fixed_password: str | None = None
+
+    def password_for_a_lease(self) -> str:
+        """A fresh one by chance, unless the site has a fixed one."""
+        return self.fixed_password or new_password()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from notebooks_loader.catalogue import Workshop
+from notebooks_loader.delivery import PRETENDED
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import EngineProblem
 from wodctl.model.seat import user_name
@@ -68,7 +69,7 @@ class Rehearsal:
                 uid, gid = self._owner(seat)
                 self._workshops.furnish(home, uid, gid)
                 self._workshops.give_secrets(home, workshop, mode, seat, uid, gid)
-                self._workshops.fill(home, workshop, mode, seat, uid, gid)
+                self._workshops.fill(home, workshop, mode, seat, uid, gid, PRETENDED["PASSSTU"])
                 os.chown(home, uid, gid)
             names = {
                 seat: f"{self._project}-rehearsal-{secrets.token_hex(4)}-{user_name(seat)}" for seat in seats

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notebooks_loader import delivery, skeleton, tree, vault
+from notebooks_loader import delivery, skeleton, tree, validation, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.variables import Sources
 from wodctl.model.settings import Settings
@@ -50,6 +50,10 @@ class Workshops:
             password=vault.password_from(passwords),
         )
 
+    def shows_password(self, workshop: Workshop) -> bool:
+        """Whether the workshop's files show the participant the password of his seat (PASSSTU)."""
+        return validation.shows_password(workshop)
+
     def furnish(self, home: Path, uid: int, gid: int) -> None:
         """Put the skeleton into a home that nobody lives in yet. Raises ContentProblem if it cannot be had."""
         private = self._private()
@@ -81,14 +85,17 @@ class Workshops:
         seat: int,
         uid: int,
         gid: int,
+        password: str | None = None,
         made: Path | None = None,
     ) -> list[str]:
         """Put the workshop into a home that nobody lives in yet; returns what is odd about it.
 
-        `made` is a folder with variables that scripts have made. Raises ContentProblem when a variable or a file
-        cannot be had; the home is then of no use.
+        `password`, if given, is what the files show as PASSSTU; `made` is a folder with variables that scripts have
+        made. Raises ContentProblem when a variable or a file cannot be had; the home is then of no use.
         """
         variables = self.variables().of(workshop.name, mode, seat, made)
+        if password is not None:
+            variables["PASSSTU"] = password
         return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
 
     def _private(self) -> Path | None:

@@ -34,6 +34,9 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
+_DISTINGUISHED = re.compile(
+    r"[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+(,[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+)*"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
@@ -81,6 +84,11 @@ class Settings:
     WODAPIDB: bool
     WODAPIDBUSER: str
     WODCURLOPT: str
+    WODLDAPSRVNAME: str
+    WODLDAPPORT: int
+    WODLDAPDMN: str
+    WODLDAPSETUPUSER: str
+    WODLDAPBINDDN: str
     WODBENBR: int
     WODBASESTDID: int
     WODUSER: str
@@ -91,6 +99,7 @@ class Settings:
     WODUSERMAX: int
     UIDBASE: int
     GIDBASE: int
+    CLEAN: bool
     WODSEATMEMORY: str
     WODSEATCPUS: float
     WODSEATPIDS: int
@@ -285,6 +294,21 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
+    server = values["WODLDAPSRVNAME"]
+    require(not server or bool(_NAME.fullmatch(server)), "WODLDAPSRVNAME", "the name of a host")
+    require(1 <= values["WODLDAPPORT"] <= 65535, "WODLDAPPORT", "a port from 1 to 65535")
+    require(
+        not server
+        or bool(_DISTINGUISHED.fullmatch(values["WODLDAPDMN"]) or _NAME.fullmatch(values["WODLDAPDMN"])),
+        "WODLDAPDMN",
+        "a domain, or the name below which People is, such as dc=example,dc=org",
+    )
+    require(
+        bool(_USER.fullmatch(values["WODLDAPSETUPUSER"])), "WODLDAPSETUPUSER", "the beginning of a user name"
+    )
+    require(
+        bool(_DISTINGUISHED.fullmatch(values["WODLDAPBINDDN"])), "WODLDAPBINDDN", "a name such as cn=admin"
+    )
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
     require(values["WODBASESTDID"] >= -1, "WODBASESTDID", "a number from 0, or -1")
     require(1 <= values["WODUSERMIN"] <= 50000, "WODUSERMIN", "a number from 1 to 50000")
