@@ -6,6 +6,7 @@ variable "TAG_BASE" { default = "latest" }
 variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
+variable "TAG_DIRECTORY" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
 variable "TAG_EXPORT" { default = "latest" }
 variable "TAG_FETCH" { default = "latest" }
@@ -162,4 +163,10 @@ target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"
   tags       = ["wod/browser:${TAG_BROWSER}"]
+}
+
+target "directory" {
+  inherits   = ["image"]
+  dockerfile = "images/directory/Dockerfile"
+  tags       = ["wod/directory:${TAG_DIRECTORY}"]
 }

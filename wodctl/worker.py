@@ -1,5 +1,7 @@
 """The worker: carries out the actions that wait in the database. `python -m wodctl.worker`.
 
+With the words `password N`, beside the worker that works: gives seat N the password that is on standard input.
+
 It may be killed at any moment. Its jobs stay in the database as "doing" then, and the next worker, which can
 only be one at a time, begins them again. That is also what it does itself when it loses the database: it
 ends, is started again by the engine, waits for the database and goes on.
@@ -25,6 +27,7 @@ import psycopg_pool
 
 from wodctl.actions.carry_out import carry_out, fan_out
 from wodctl.actions.leases import collect_orphans, end_leases
+from wodctl.actions.password import give_password
 from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
@@ -32,15 +35,17 @@ from wodctl.actions.watchdogs import Watchdogs
 from wodctl.adapters.appliances import Appliances
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
+from wodctl.adapters.directory import Directory
 from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
 from wodctl.adapters.labs import Labs
+from wodctl.adapters.passwords import Passwords
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.scripts import Place, Scripts
 from wodctl.adapters.workshops import Workshops
-from wodctl.errors import Unavailable
+from wodctl.errors import Unavailable, WodError
 from wodctl.model.appliance import SeatPlan
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
@@ -48,6 +53,8 @@ SETTINGS = Path("/etc/wod/settings.json")
 HUB_TOKEN = Path("/run/secrets/hub-token")
 VAULT_PASSWORD = Path("/run/secrets/vault-password")
 API_PASSWORD = Path("/run/secrets/api-password")
+LDAP_PASSWORD = Path("/run/secrets/ldap-password")
+FIXED_PASSWORD = Path("/run/secrets/fixed-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
 WORKSHOPS = Path("/srv/workshops/public")
@@ -110,27 +117,28 @@ def _wait_for_database() -> None:
 
 def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database = Database(pool.connection)
-    database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
+    students = Path(STUDENTS_DIRECTORY)
     public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
     private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
     workshops = Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD], Labs.told(os.environ))
-    place = Place.of(os.environ)
-    scripts = Scripts(settings, workshops, Containers(), place)
-    # First of all: one that still runs has a home that is about to go.
-    scripts.ensure_tidy()
-    homes = Homes(Path(STUDENTS_DIRECTORY))
-    homes.ensure_tidy()
     return Site(
         settings=settings,
         seats=database,
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
-        homes=homes,
+        homes=Homes(students),
         workshops=workshops,
-        scripts=scripts,
+        scripts=Scripts(settings, workshops, Containers(), Place.of(os.environ)),
         appliances=_appliances(settings),
+        passwords=Passwords(students),
         registration=_registration(settings) if settings.WODAPIDB else None,
+        directory=_directory(settings) if settings.WODLDAPSRVNAME else None,
+        fixed_password=FIXED_PASSWORD.read_text().strip() or None,
     )
+
+
+def _connections() -> psycopg_pool.ConnectionPool:
+    return psycopg_pool.ConnectionPool(WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True})
 
 
 def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdogs:
@@ -168,6 +176,28 @@ def _registration(settings: Settings) -> Registration:
     )
 
 
+def _directory(settings: Settings) -> Directory:
+    return Directory(
+        settings.WODLDAPSRVNAME,
+        settings.WODLDAPPORT,
+        settings.WODLDAPDMN,
+        settings.WODLDAPSETUPUSER,
+        settings.WODLDAPBINDDN,
+        LDAP_PASSWORD.read_text().strip(),
+        AUTHORITIES,
+    )
+
+
+def password(number: int) -> None:
+    """Give a seat the password that is on standard input; the exit code and one line on standard error tell."""
+    try:
+        with _connections() as pool:
+            give_password(number, sys.stdin.readline().strip(), _site(Settings.from_json(SETTINGS), pool))
+    except WodError as error:
+        print(error.message, error.hint, sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 async def _work(settings: Settings) -> NoReturn:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(CONCURRENCY))
@@ -176,10 +206,12 @@ async def _work(settings: Settings) -> NoReturn:
         loop.add_signal_handler(number, asked_to_stop.set)
     guard = await psycopg.AsyncConnection.connect(WORKER_CONNECTION, autocommit=True)
     await _become_sole_worker(guard)
-    with psycopg_pool.ConnectionPool(
-        WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True}
-    ) as pool:
+    with _connections() as pool:
         site = _site(settings, pool)
+        Database(pool.connection).ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
+        # In this order: a script that still runs has a home that is about to go.
+        site.scripts.ensure_tidy()
+        Homes(Path(STUDENTS_DIRECTORY)).ensure_tidy()
         duties = Duties(
             carry_out=partial(carry_out, site=site),
             fan_out=partial(fan_out, site=site),
@@ -231,4 +263,7 @@ async def _watch(guard: psycopg.AsyncConnection, queue: Queue) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["password"]:
+        password(int(sys.argv[2]))
+    else:
+        main()

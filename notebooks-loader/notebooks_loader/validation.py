@@ -132,6 +132,11 @@ def flags(workshop: Workshop) -> Flags:
     )
 
 
+def shows_password(workshop: Workshop) -> bool:
+    """Whether the content shows participants a password, whatever `wod.yml` says: it could not be delivered else."""
+    return _told_by_content(workshop)[0]
+
+
 def _told_by_content(workshop: Workshop) -> tuple[bool, bool]:
     """Whether templates name PASSSTU, and whether they name the address of the workshop's appliance."""
     try:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
 from wodctl.actions.carry_out import ATTEMPTS, carry_out, fan_out
+from wodctl.actions.create import PATIENCE
 from wodctl.actions.site import Site
 from wodctl.errors import ActionFailed, ContentProblem, Unavailable
 from wodctl.model import seat as seats_module
@@ -29,6 +31,7 @@ class Register:
     states: list[str] = field(default_factory=list)
     hashed: str | None = None
     updates: Any = ()
+    owed_early: Any = ()
 
     def seat(self, number: int) -> Seat | None:
         assert number in (3, 21)
@@ -60,15 +63,26 @@ class Register:
             return None
         self.action.state = "running"
         self.action.attempts += 1
+        if "leaver" not in vars(self.action):
+            by_another = self.action.kind == "CREATE" or not self.action.customer
+            holder = self.seat_3.customer or None
+            self.action.leaver = (
+                holder if by_another or self.action.first != self.action.last else self.action.customer
+            )
         return self.action
 
-    begin_range = begin_step
+    def begin_range(self, number: int) -> Any:
+        self.action.state = "running"
+        return self.action
 
     def note_phases(self, number: int, phases: Any) -> None:
         self.action.phases = [phase["name"] for phase in phases]
 
-    def note_completion(self, number: int, percentage: int) -> None:
+    def note_completion(self, number: int, seat: int, percentage: int) -> None:
         self.action.completion = percentage
+
+    def owe(self, number: int, seat: int, updates: Any) -> None:
+        self.owed_early = [(update.kind, update.key, update.body) for update in updates]
 
     def put_back_step(self, number: int, seat: int, reason: str) -> None:
         self.action.state, self.action.reason = "queued", reason
@@ -136,17 +150,27 @@ class Homes(World):
         return 42
 
 
+@dataclass
 class Workshops(World):
+    shown: list[str | None] = field(default_factory=list)
     compile: tuple[str, ...] = ()
 
     def workshop(self, name: str) -> Any:
-        if name.partition("-")[2] not in ("Welcome101", "Lab"):
+        if name.partition("-")[2] not in ("Welcome101", "Lab", "Ldap", "Told", "Shown"):
             raise ContentProblem(f"No workshop called {name}.")
-        about = SimpleNamespace(reset=name == "WKSHP-Lab", compile=self.compile)
-        return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=about)
+        flags = SimpleNamespace(
+            reset=name == "WKSHP-Lab",
+            ldap=name == "WKSHP-Ldap",
+            varpass=name == "WKSHP-Told",
+            compile=self.compile,
+        )
+        return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=flags)
 
     def lab(self, workshop: Any) -> str:
         return "jvm" if workshop.metadata.reset else "lab"
+
+    def shows_password(self, workshop: Any) -> bool:
+        return bool(workshop.name == "WKSHP-Shown")
 
     def furnish(self, home: Path, uid: int, gid: int) -> None:
         """Nobody looks at it here."""
@@ -168,6 +192,7 @@ class Workshops(World):
         if values:
             self._do(f"values {values}")
         self._do(f"{mode} for seat {seat}")
+        self.shown.append(values.get("PASSSTU"))
         return ["A notebook is not JSON."] if mode == "CHLG" else []
 
 
@@ -225,6 +250,28 @@ class Appliances(World):
         return []
 
 
+class Directory(World):
+    def set_password(self, seat: int, password: str) -> None:
+        self._do(f"directory of {seat}")
+        self.done.append(password)
+
+
+class Passwords:
+    """Those that are kept, by seat and customer."""
+
+    def __init__(self) -> None:
+        self.all: dict[tuple[int, int], str] = {}
+
+    def keep(self, seat: int, customer: int, password: str) -> None:
+        self.all[seat, customer] = password
+
+    def kept(self, seat: int, customer: int) -> str | None:
+        return self.all.get((seat, customer))
+
+    def forget(self, seat: int) -> None:
+        self.all = {key: password for key, password in self.all.items() if key[0] != seat}
+
+
 class Portal:
     """A registration database that says `reset` of the workshops as told, or is away."""
 
@@ -257,6 +304,10 @@ class Stand:
     failing: tuple[str, Any] = ("", None)
     compile: tuple[str, ...] = ()
     scripts: Any = None
+    passwords: Passwords = field(default_factory=Passwords)
+    shown: list[str | None] = field(default_factory=list)
+    has_directory: bool = True
+    fixed_password: str | None = None
 
     def order(
         self,
@@ -294,16 +345,22 @@ class Stand:
         return self.register.action
 
     def site(self) -> Site:
-        parts = [part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops)]
+        hub, homes, workshops, directory = (
+            part(self.done, self.trouble_at, self.trouble) for part in (Hub, Homes, Workshops, Directory)
+        )
+        workshops.shown = self.shown
         settings = SimpleNamespace(
             UIDBASE=2000, GIDBASE=2000, WODUSERMIN=1, WODUSERMAX=self.last_seat, WODBASESTDID=100
         )
         settings.WODSCRIPTSECONDS = 300
-        parts[-1].compile = self.compile
+        workshops.compile = self.compile
         self.scripts = Scripts(self.done, self.trouble_at, self.trouble)
         self.scripts.kinds, self.scripts.failing = self.kinds, self.failing
         appliances = Appliances(self.done, self.trouble_at, self.trouble)
-        return Site(settings, self.register, self.register, *parts, self.scripts, appliances, self.portal)
+        return Site(
+            settings, self.register, self.register, hub, homes, workshops, self.scripts, appliances, self.passwords,
+            self.portal, directory if self.has_directory else None, self.fixed_password,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -335,6 +392,7 @@ def test_create_says_what_is_odd_about_what_it_delivered(stand: Stand) -> None:
     """The seat is ready all the same; the record tells what the participant will meet."""
     action = stand.order("CREATE", workshop="CHLG-Welcome101")
     assert (action.state, action.reason) == ("done", "A notebook is not JSON.")
+    stand.order("PURGE", 0, workshop=None)
     assert stand.order("CREATE", 18).reason is None
 
 
@@ -404,8 +462,10 @@ def test_a_mail_that_comes_twice_wipes_nothing(stand: Stand) -> None:
     ("held", "customer"),
     [
         ({"customer": 0}, 0),
-        ({"customer": 18}, 17),
-        ({"customer": 18}, 0),
+        ({"customer": 0}, 17),
+        ({"customer": 18, "state": "failed"}, 17),
+        ({"customer": 18, "state": "cleaning"}, 0),
+        ({"customer": 18, "lease_until": datetime(2020, 1, 1, tzinfo=timezone.utc)}, 17),
         ({"customer": 17, "workshop": "WKSHP-Other"}, 17),
         ({"customer": 17, "state": "failed"}, 17),
         ({"customer": 17, "state": "preparing"}, 17),
@@ -418,7 +478,8 @@ def test_create_takes_back_whatever_else_the_seat_was(
     """By hand, for another customer or workshop, after a failure or the lease's end: the seat is made new."""
     with leased_to(stand, **held):
         stand.order("CREATE", customer)
-    assert stand.done[:3] == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
+    done = [deed for deed in stand.done if not deed.startswith("completion")]
+    assert done[:3] == ["hub forgets student3", "no appliance of seat 3", "no home of student3"]
     assert (
         stand.register.seat_3.is_ready_for(customer, "WKSHP-Welcome101", datetime.now(timezone.utc))
         or not customer
@@ -426,10 +487,120 @@ def test_create_takes_back_whatever_else_the_seat_was(
     assert stand.register.states == ["preparing", "ready"]
 
 
+@pytest.mark.parametrize("customer", [17, 0])
+def test_a_seat_that_is_lent_is_not_taken(stand: Stand, customer: int) -> None:
+    """A portal that gives one seat to two, an operator who mistypes its number: who works there goes on working."""
+    with leased_to(stand, 18):
+        if customer:  # the mail that ends the former lease may be on its way
+            with pytest.raises(Unavailable):
+                stand.order("CREATE", customer)
+            assert "is lent to customer 18" in stand.register.action.reason
+        action = stand.order("CREATE", customer, attempt=PATIENCE)
+    assert action.state == "rejected"
+    assert "is lent to customer 18 until" in action.reason
+    assert "`wodctl student wipe 3`" in action.reason
+    assert stand.done == stand.register.states == []
+
+
+@pytest.mark.parametrize("state", ["failed", "ready"])
+def test_who_had_the_seat_before_is_told_of_it(stand: Stand, state: str) -> None:
+    """Though no CLEANUP came: what he had done counts, and he is told to be gone, even if the CREATE then fails."""
+    stand.portal, stand.trouble_at = Portal({}), "server of student3"
+    over = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    with leased_to(stand, 17, state=state, lease_until=over):
+        assert stand.order("CREATE", 18).state == "failed"
+    assert stand.register.owed_early == [COMPLETED, CLEANED]
+
+
+def test_who_has_left_before_is_not_told_twice(stand: Stand) -> None:
+    """A seat that waits for its RESET was left by its CLEANUP."""
+    stand.portal = Portal({})
+    with leased_to(stand, 17, state="cleaning"):
+        assert stand.order("CREATE", 18, ended_before=True).state == "done"
+    assert stand.register.owed_early == ()
+    assert not [deed for deed in stand.done if deed.startswith("completion")]
+
+
+@pytest.mark.parametrize("workshop", ["WKSHP-Told", "WKSHP-Shown", "WKSHP-Ldap"])
+def test_a_password_that_is_shown_is_the_one_that_opens_the_seat(stand: Stand, workshop: str) -> None:
+    """In the notebooks, in the directory and for the registration database it is the same."""
+    stand.portal = Portal(None)
+    stand.order("CREATE", workshop=workshop)
+    [password] = stand.shown
+    assert password
+    assert PasswordHasher().verify(stand.register.hashed, password)
+    assert stand.passwords.all == {(3, 17): password}
+    if workshop == "WKSHP-Ldap":
+        assert stand.done[stand.done.index("directory of 3") + 1] == password
+    assert "directory of 3" not in stand.done or workshop == "WKSHP-Ldap"
+
+
+def test_other_passwords_are_neither_shown_nor_kept(stand: Stand) -> None:
+    """Nobody needs them before they are told."""
+    stand.portal = Portal({})
+    stand.order("CREATE")
+    assert stand.shown == [None]
+    assert stand.passwords.all == {}
+
+
+def test_at_the_end_of_a_lease_the_directory_opens_with_nothing_known(stand: Stand) -> None:
+    """Another password at each end, and nothing is kept."""
+    stand.portal, seen = Portal(None), set()
+    for end in ("CLEANUP", "PURGE"):
+        stand.order("CREATE", workshop="WKSHP-Ldap")
+        stand.done.clear()
+        workshop = "WKSHP-Ldap" if end == "CLEANUP" else None
+        assert stand.order(end, workshop=workshop).state == "done"
+        seen.add(stand.done[stand.done.index("directory of 3") + 1])
+        assert stand.passwords.all == {}
+    assert len(seen) == 2
+    assert not seen & set(stand.shown)
+
+
+def test_a_seat_is_not_free_while_its_entry_may_still_be_open(stand: Stand) -> None:
+    """With the directory away the end of the lease waits, without a server; no next one gets the seat."""
+    stand.order("CREATE", workshop="WKSHP-Ldap")
+    stand.trouble_at, stand.trouble = "directory of 3", Unavailable("The directory does not answer.")
+    with pytest.raises(Unavailable):
+        stand.order("CLEANUP", workshop="WKSHP-Ldap")
+    assert stand.register.seat_3.state == "cleaning"
+    assert stand.register.action.reason == "The directory does not answer. To be tried again."
+    stand.trouble_at = ""
+    assert stand.again().state == "done"
+    assert stand.register.seat_3 == FREE
+
+
+def test_the_former_lease_leaves_no_open_entry_to_the_next(stand: Stand) -> None:
+    """Its entry is closed though the next workshop needs no directory."""
+    with leased_to(stand, 18, state="failed", workshop="WKSHP-Ldap"):
+        stand.order("CREATE", 17)
+    assert "directory of 3" in stand.done
+
+
+def test_a_workshop_that_needs_a_directory_says_so_where_there_is_none(stand: Stand) -> None:
+    """Its seat would be of no use; taking it back must be possible all the same."""
+    stand.has_directory = False
+    action = stand.order("CREATE", workshop="WKSHP-Ldap")
+    assert action.state == "failed"
+    assert "set WODLDAPSRVNAME" in action.reason
+    assert stand.order("CLEANUP", workshop="WKSHP-Ldap").state == "done"
+
+
+def test_at_a_test_event_one_password_opens_all(stand: Stand) -> None:
+    """The registration database is told the same; what a lease leaves in the directory is another one."""
+    stand.portal, stand.fixed_password = Portal(None), "all-of-you"
+    stand.order("CREATE", workshop="WKSHP-Ldap")
+    assert PasswordHasher().verify(stand.register.hashed, "all-of-you")
+    assert stand.passwords.all == {(3, 17): "all-of-you"}
+    stand.done.clear()
+    stand.order("CLEANUP", workshop="WKSHP-Ldap")
+    assert "all-of-you" not in stand.done
+
+
 def test_nobody_can_log_in_while_the_seat_changes_hands(stand: Stand) -> None:
     """The former hash is gone before anything else happens, and none replaces it until the seat answers."""
     stand.trouble_at = "answer of student3"
-    with leased_to(stand, 18):
+    with leased_to(stand, 18, state="failed"):
         stand.register.hashed = "former"
         stand.order("CREATE", 17)
     assert stand.register.hashed is None
@@ -459,6 +630,19 @@ def test_what_is_away_is_tried_again(stand: Stand) -> None:
     assert action.reason == "The hub does not answer. To be tried again."
     stand.trouble_at = ""
     assert stand.again().state == "done"
+
+
+def test_an_end_by_hand_is_told_of_who_had_the_seat(stand: Stand) -> None:
+    """The operator names nobody; the portal hears of the participant all the same."""
+    stand.portal = Portal({})
+    with leased_to(stand, 17):
+        stand.order("CLEANUP", 0)
+    assert stand.register.updates == [PASSWORD, COMPLETED, RELEASED, CLEANED]
+    with leased_to(stand, 17):
+        stand.order("PURGE", 0, workshop=None)
+    assert stand.register.updates == [
+        COMPLETED, ("student", "103", {"assigned": "false", "password": None}), CLEANED,
+    ]  # fmt: skip
 
 
 def test_what_stays_away_fails_at_last(stand: Stand) -> None:
@@ -880,7 +1064,7 @@ def test_scripts_are_told_the_password_in_secret_and_the_portal_s_names(stand: S
     stand.order("CREATE")
     told = stand.scripts.occasion
     assert (told.workshop_id, told.token) == ("7", "a token")
-    assert len(told.password) >= 14
+    assert stand.passwords.kept(3, 17) == told.password
     stand.portal.resets, stand.register.seat_3 = None, FREE
     assert stand.order("CREATE", customer=18).state == "done"
     assert (stand.scripts.occasion.workshop_id, stand.scripts.occasion.token) == ("", "")

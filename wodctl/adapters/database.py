@@ -66,7 +66,8 @@ class Step:
 
     `attempts` counts this one too. `overtaken_by` is an action that was ordered later and, carried out
     already, forbids this one: a CREATE, or where this is one, the end of the same customer's lease.
-    `ended_before` tells that the customer's lease of this seat was ended by another action.
+    `leaver` is the customer whose lease ends here: for a CREATE, a range or an order by hand the one who held
+    the seat when the step was first begun. `ended_before` tells that another action has ended that lease.
     """
 
     action: int
@@ -79,6 +80,7 @@ class Step:
     attempts: int
     completion: int | None
     overtaken_by: int | None
+    leaver: int | None
     ended_before: bool
 
 
@@ -162,24 +164,15 @@ class Database:
         """The seat is nobody's."""
         self._change_seat(number, state="free", customer=None, workshop=None, mode=None)
 
-    def set_password(self, number: int, password_hash: str) -> bool:
-        """Change the password of a seat; False, and nothing is changed, unless the seat is ready."""
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> bool:
+        """Change the password of a seat that is ready for that customer; False, and nothing happens, for any other."""
         with self._session() as session:
             changed = session.execute(
-                "UPDATE wod.seat SET password_hash = %s, changed = now()"
-                " WHERE number = %s AND state = 'ready'",
-                [password_hash, number],
-            )
-            return changed.rowcount == 1
-
-    def set_password_of(self, number: int, customer: int, password_hash: str) -> None:
-        """Change the password of a seat that is ready for that customer; nothing happens to any other."""
-        with self._session() as session:
-            session.execute(
                 "UPDATE wod.seat SET password_hash = %s WHERE number = %s AND state = 'ready'"
                 " AND customer = %s",
                 [password_hash, number, customer],
             )
+            return changed.rowcount == 1
 
     def extend_lease(self, number: int, time: timedelta) -> datetime | None:
         """Let the lease of a seat that is ready last longer; returns its new end, None unless it is ready."""
@@ -351,10 +344,36 @@ class Database:
         with self._session() as session:
             session.execute("UPDATE wod.action SET phases = %s WHERE id = %s", [Jsonb(phases), number])
 
-    def note_completion(self, number: int, percentage: int) -> None:
+    def note_completion(self, number: int, seat: int, percentage: int) -> None:
         """Store how much of his workshop the participant had carried out when the action ended his lease."""
-        with self._session() as session:
-            session.execute("UPDATE wod.action SET completion = %s WHERE id = %s", [percentage, number])
+        with self._session() as session, session.transaction():
+            session.execute(
+                "UPDATE wod.step SET completion = %s WHERE action = %s AND seat = %s",
+                [percentage, number, seat],
+            )
+            session.execute(
+                "UPDATE wod.action SET completion = %s WHERE id = %s AND seat = last_seat",
+                [percentage, number],
+            )
+
+    def owe(self, number: int, seat: int, updates: Sequence[Update]) -> None:
+        """The registration database is owed these updates already, before the step has ended; once only."""
+        with self._session() as session, session.transaction():
+            _owe(session, number, seat, updates, first=-len(updates))
+
+    def owe_holder(self, seat: int, customer: int, updates: Sequence[Update]) -> None:
+        """The registration database is owed these updates about the one who has the seat now: with his CREATE."""
+        with self._session() as session, session.transaction():
+            row = session.execute(
+                "SELECT action.id, 1 + coalesce((SELECT max(position) FROM wod.owed"
+                "  WHERE owed.action = action.id AND owed.seat = step.seat), 99)"
+                " FROM wod.action JOIN wod.step ON step.action = action.id"
+                " WHERE step.seat = %s AND action.customer = %s AND action.action = 'CREATE'"
+                " ORDER BY action.id DESC LIMIT 1 FOR UPDATE OF action",
+                [seat, customer],
+            ).fetchone()
+            if row:
+                _owe(session, row[0], seat, updates, first=max(row[1], 100))
 
     def put_back_step(self, number: int, seat: int, reason: str) -> None:
         """The step waits to be tried again, for that reason."""
@@ -446,6 +465,13 @@ class Database:
                 " WHERE NOT refused ORDER BY owed.id LIMIT 1"
             ).fetchone()
 
+    def debts(self) -> list[tuple[int, str | None, bool]]:
+        """How many updates are owed, with each problem that was met, and whether those were refused for good."""
+        with self._session() as session:
+            return session.execute(
+                "SELECT count(*), problem, refused FROM wod.owed GROUP BY problem, refused ORDER BY refused, problem"
+            ).fetchall()
+
     def note_owed(self, number: int, problem: str, *, refused: bool) -> None:
         """The update could not be delivered, for that reason; refused ones are not tried again."""
         with self._session() as session:
@@ -487,9 +513,11 @@ WITH next AS (
     ORDER BY action.arrived, action.id LIMIT 1
 ), begun AS (
     UPDATE wod.step SET state = 'running', attempts = attempts + 1, reason = NULL,
-        started = coalesce(step.started, now())
+        started = coalesce(step.started, now()),
+        holder = CASE WHEN attempts > 0 THEN holder
+                      ELSE (SELECT nullif(seat.customer, 0) FROM wod.seat WHERE seat.number = step.seat) END
     FROM next WHERE step.action = next.action AND step.seat = next.seat
-    RETURNING step.action, step.seat, step.attempts
+    RETURNING step.action, step.seat, step.attempts, step.holder, step.completion
 ), noted AS (
     UPDATE wod.action SET state = 'running', started = coalesce(action.started, now()),
         reason = NULL, phases = CASE WHEN action.seat = last_seat THEN '[]' ELSE phases END
@@ -497,18 +525,26 @@ WITH next AS (
     RETURNING action.*
 )
 SELECT noted.id AS action, noted.action AS kind, begun.seat, noted.seat AS first, noted.last_seat AS last,
-    coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, noted.completion,
+    coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, begun.completion, leaving.leaver,
     (SELECT later.id FROM wod.step JOIN wod.action AS later ON later.id = step.action
      WHERE step.seat = begun.seat AND step.touched AND step.state IN ('done', 'failed')
        AND (later.arrived, later.id) > (noted.arrived, noted.id)
        AND (later.action = 'CREATE' OR noted.action = 'CREATE' AND later.customer = noted.customer)
      ORDER BY later.id LIMIT 1) AS overtaken_by,
+    -- The last that was done about him is his own CREATE, unless his lease is over. A CREATE for another one
+    -- ended it even where it failed.
     coalesce(
-        (SELECT former.action <> 'CREATE' FROM wod.step JOIN wod.action AS former ON former.id = step.action
-         WHERE step.seat = begun.seat AND step.touched AND step.state = 'done'
-           AND former.customer = noted.customer AND former.id <> noted.id
+        (SELECT former.action <> 'CREATE' OR former.customer <> leaving.leaver
+         FROM wod.step JOIN wod.action AS former ON former.id = step.action
+         WHERE step.seat = begun.seat AND step.touched AND former.id <> noted.id
+           AND leaving.leaver IN (former.customer, step.holder)
+           AND (step.state = 'done'
+                OR step.state = 'failed' AND former.action = 'CREATE' AND former.customer <> leaving.leaver)
          ORDER BY step.finished DESC LIMIT 1), false) AS ended_before
-FROM begun, noted
+FROM begun, noted, LATERAL (
+    SELECT CASE WHEN noted.action = 'CREATE' OR noted.seat <> noted.last_seat OR coalesce(noted.customer, 0) = 0
+                THEN begun.holder ELSE noted.customer END AS leaver
+) AS leaving
 """
 
 _END_STEP = """
@@ -533,9 +569,14 @@ WHERE action.id = %(action)s AND steps.ended
 """
 
 
-def _owe(session: psycopg.Connection, action: int, seat: int | None, updates: Sequence[Update]) -> None:
-    """The registration database is owed these updates, in this order, and a job to deliver them waits."""
-    for position, update in enumerate(updates):
+def _owe(
+    session: psycopg.Connection, action: int, seat: int | None, updates: Sequence[Update], first: int = 0
+) -> None:
+    """The registration database is owed these updates, in this order, and a job to deliver them waits.
+
+    Each has a position within its action, counted from `first`, which may be taken once.
+    """
+    for position, update in enumerate(updates, first):
         session.execute(
             "INSERT INTO wod.owed (action, seat, position, kind, key, body) VALUES (%s, %s, %s, %s, %s, %s)"
             " ON CONFLICT DO NOTHING",

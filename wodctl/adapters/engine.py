@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.adapters import process
+from wodctl.adapters.database import DATA_GID, WORKER_UID
 from wodctl.errors import EngineProblem, StackProblem
 from wodctl.model.appliance import FIRST_PLACE
 
@@ -81,6 +82,18 @@ class Engine:
                 )
             )
         return sorted(found, key=lambda service: service.name)
+
+    def run_in_worker(self, words: Sequence[str], text: str) -> None:
+        """Run a program with the worker's rights over the data, and `text` on its standard input.
+
+        Raises StackProblem if the worker does not run, ProgramFailed as the program ends.
+        """
+        running = [c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == "worker"
+                   and c["State"]["Running"]]  # fmt: skip
+        if not running:
+            raise StackProblem("The service worker does not run.", hint="`wodctl up` starts it.")
+        who = f"--user={WORKER_UID}:{DATA_GID}"
+        process.run(["docker", "exec", "--interactive", who, running[0]["Id"], *words], text=f"{text}\n")
 
     def memory_of_seat(self, number: int) -> int:
         """Memory in bytes of a seat's server. Raises EngineProblem if it does not run."""

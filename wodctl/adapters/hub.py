@@ -29,8 +29,9 @@ SERVER_TIMEOUT = 300.0
 ANSWER_TIMEOUT = 30.0
 """Seconds from the hub's word that a server is up until the proxy passes its answer on."""
 
-_AWAY = {429, 502, 503, 504}
-"""Answers of a hub that starts, stops or has too much to do for the moment."""
+_AWAY = {403, 429, 502, 503, 504}
+"""Answers of a hub that starts, stops, has too much to do, or has lost its database and with it what it knew of our
+token."""
 
 
 _LONGEST_ANSWER = 1024 * 1024
@@ -221,7 +222,8 @@ class Hub:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             message = _message(error)
-            if error.code in _AWAY:
+            # A server that did not start is a 500 as well, but with the reason in its own words.
+            if error.code in _AWAY or (error.code, message) == (500, "Internal Server Error"):
                 raise Unavailable(f"The hub has no time for us: {message} (status {error.code}).") from None
             return error.code, message
         except (OSError, http.client.HTTPException) as error:

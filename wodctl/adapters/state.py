@@ -134,6 +134,9 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
+            # During a test event: the password of every seat.
+            Owned("secrets/worker/fixed-password", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
@@ -148,9 +151,10 @@ class StateDirectory:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
-    def has_api_password(self) -> bool:
-        """Whether the operator has given the password of the account at the registration API."""
-        return (self.path / "secrets/worker/api-password").stat().st_size > 1
+    def has_secret(self, name: str) -> bool:
+        """Whether the operator has filled in that secret of the worker."""
+        path = self.path / "secrets/worker" / name
+        return path.exists() and path.stat().st_size > 1
 
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from notebooks_loader import delivery, skeleton, tree, vault
+from notebooks_loader import delivery, skeleton, tree, validation, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
 from notebooks_loader.kernels import lab_of
 from notebooks_loader.variables import Sources
@@ -68,6 +68,10 @@ class Workshops:
             private=private,
             password=vault.password_from(passwords),
         )
+
+    def shows_password(self, workshop: Workshop) -> bool:
+        """Whether the workshop's files show the participant the password of his seat (PASSSTU)."""
+        return validation.shows_password(workshop)
 
     def furnish(self, home: Path, uid: int, gid: int) -> None:
         """Put the skeleton into a home that nobody lives in yet. Raises ContentProblem if it cannot be had."""

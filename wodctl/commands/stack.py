@@ -13,6 +13,7 @@ import click
 import yaml
 
 from wodctl.adapters import configuration
+from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
@@ -21,11 +22,14 @@ from wodctl.commands.appliance import ensure_current, folder_of, render_applianc
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.site import Site, pass_site
+from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
 from wodctl.model.manifest import plain_name
+from wodctl.model.seat import user_name
 from wodctl.model.settings import size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
+FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
 HUB_HOST, PROXY_HOST = 2, 3
 """Places of the hub and the proxy within the seats' network; the gateway has the first."""
 
@@ -87,11 +91,18 @@ def up(site: Site, kind: str, **options: Any) -> None:
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
-        if settings.WODAPIDB and not state.has_api_password():
+        if settings.WODAPIDB and not state.has_secret("api-password"):
             raise ConfigProblem(
                 f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
+        if settings.WODLDAPSRVNAME and not state.has_secret("ldap-password"):
+            raise ConfigProblem(
+                f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
+                hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
+            )
+        if state.has_secret("fixed-password"):
+            click.secho(FIXED, fg="red", err=True)
         fingerprints = state.render(settings)
         for name in settings.WODAPPLIANCES:
             ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
@@ -102,6 +113,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
         click.echo("Starting the services …")
         _start(site, file)
         disk = _ensure_disk_quotas(site, state, base)
+        if settings.CLEAN:
+            _take_back_all(site)
     engine.ensure_answers()
     _say_ready(site, disk)
 
@@ -136,8 +149,9 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory; and repositories that cannot be fetched. Ends with 0 only if all
-    is well, else with 5.
+    """Show the services: state, health, memory; what the registration API is still to be told; the disk.
+
+    Ends with 0 only if all services are well and all repositories can be fetched, else with 5.
 
     \b
     Example:
@@ -148,12 +162,15 @@ def status(context: click.Context, as_json: bool) -> None:
     fetching = Repositories.of(site.root, site.state, site.settings)
     repositories = [fetching.status(kind) for kind in fetching.kinds()]
     disk = StateDirectory(site.state, site.root).remembered("disk")
+    well = {service.name for service in services if _is_well(service)}
+    debts = connect_as_operator(site.state).debts() if {"db", "worker"} <= well else []
     if as_json:
         document = {
             "url": site.url,
             "services": [vars(service) for service in services],
             "repositories": documents(repositories),
             "disk": disk,
+            "owed": [{"updates": n, "problem": problem, "refused": refused} for n, problem, refused in debts],
         }
         click.echo(json.dumps(document, indent=1))
     else:
@@ -163,8 +180,13 @@ def status(context: click.Context, as_json: bool) -> None:
             if one.problem:
                 used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
                 click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
-    well = all(map(_is_well, services)) and not any(one.problem for one in repositories)
-    context.exit(0 if well else StackProblem.exit_code)
+        for count, problem, refused in debts:
+            what = "was refused" if refused else "is still to be told"
+            click.secho(f"The registration API {what}: {count} updates. {problem or ''}".rstrip(), fg="red")
+        if StateDirectory(site.state, site.root).has_secret("fixed-password"):
+            click.secho(FIXED, fg="red")
+    all_is_well = len(well) == len(services) and not any(one.problem for one in repositories)
+    context.exit(0 if all_is_well else StackProblem.exit_code)
 
 
 @click.command()
@@ -316,6 +338,17 @@ def _start(site: Site, file: Path) -> None:
             f"Not every service became healthy: {names}.",
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
         ) from None
+
+
+def _take_back_all(site: Site) -> None:
+    database, homes = connect_as_operator(site.state), site.state / "data" / "students"
+    used = [
+        seat.number
+        for seat in database.seats()
+        if seat.state != "free" or (homes / user_name(seat.number)).exists()
+    ]
+    click.echo(f"CLEAN is on: taking {len(used)} seats back …")
+    take_back(database, used)
 
 
 def _all_services(site: Site) -> list[Service]:

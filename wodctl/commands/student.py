@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import click
 
 from wodctl.adapters.database import Action, Database, connect_as_operator
 from wodctl.adapters.homes import copy_from_home
+from wodctl.adapters.process import ProgramFailed
 from wodctl.commands.appliance import appliances_by_seat
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
-from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_name
+from wodctl.model import registration
+from wodctl.model.seat import BY_HAND, Seat, new_password, user_name
 
 _TIME = re.compile(r"(?:([0-9]{1,3})h)?(?:([0-9]{1,3})m)?")
 _SEATS = re.compile(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
@@ -95,20 +97,18 @@ def show(site: Site, number: int, as_json: bool) -> None:
 def password(site: Site, number: int) -> None:
     """Give seat N a new password and print it; the former one is refused from now on.
 
+    Where the seat's workshop is flagged `ldap` the directory gets it too, and the registration API is told.
+
     \b
     Example:
       wodctl student password 3
     """
-    database = connect_as_operator(site.state)
     fresh = new_password()
-    if not database.set_password(number, password_hash(fresh)):
-        seat = database.seat(number)
-        if seat is None:
-            raise _no_such_seat(site, number)
-        raise ActionFailed(
-            f"Seat {number} is {seat.state}; only a seat that is ready has a password.",
-            hint=f"`wodctl action submit CREATE {number} -w WKSHP-NAME --wait` makes it ready.",
-        )
+    try:
+        site.engine.run_in_worker(["python", "-m", "wodctl.worker", "password", str(number)], fresh)
+    except ProgramFailed as error:
+        message, _, hint = error.output.strip().partition("\n")
+        raise ActionFailed(message or "The worker ended without a word.", hint=hint) from None
     click.echo(f"The new password of {user_name(number)}:", err=True)
     click.echo(fresh)
 
@@ -120,7 +120,8 @@ def password(site: Site, number: int) -> None:
 def extend(site: Site, number: int, longer: str) -> None:
     """Let the lease of seat N last longer by TIME, such as 30m, 2h or 1h30m, and print its new end.
 
-    A portal is not told: the CLEANUP that it sends ends the lease all the same.
+    A registration database is told, so that its portal sends the CLEANUP later; that of a portal without one ends
+    the lease all the same.
 
     \b
     Example:
@@ -138,6 +139,9 @@ def extend(site: Site, number: int, longer: str) -> None:
         if seat is None:
             raise _no_such_seat(site, number)
         raise ActionFailed(f"Seat {number} is {seat.state}; only a seat that is ready has a lease to extend.")
+    holder = database.seat(number)
+    if site.settings.WODAPIDB and holder and holder.customer:
+        database.owe_holder(number, holder.customer, [registration.ends(holder.customer, until)])
     click.echo(f"{user_name(number)} has seat {number} until {until.astimezone():%Y-%m-%d %H:%M}.")
 
 
@@ -220,14 +224,26 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
     Example:
       wodctl student wipe 1-20
     """
-    if seats == "all":
-        raise UsageProblem("All seats are wiped by naming them, as in 1-100.")
-    first, last = _seats(site, seats)
+    words = _SEATS.fullmatch(seats)
+    if not words:
+        raise UsageProblem(f"{seats!r} are no seats; expected a number, or two as in 1-20.")
+    first, last = int(words[1]), int(words[2] or words[1])
+    database = connect_as_operator(site.state)
+    # Those that the site has given up, but that are still lent, are among them.
+    known = {seat.number for seat in database.seats()}
+    missing = [number for number in (first, last) if number not in known]
+    if first > last or missing:
+        raise _no_such_seat(site, (missing or [first])[0])
     if not yes:
         what = f"seat {first}" if first == last else f"the seats {first} to {last}"
         click.confirm(f"Remove the server and all files of {what}?", abort=True)
-    database = connect_as_operator(site.state)
-    numbers = [database.submit_action("PURGE", n, n, BY_HAND, None, "cli") for n in range(first, last + 1)]
+    count = take_back(database, [number for number in range(first, last + 1) if number in known])
+    click.echo(f"Wiped {count} seat{'' if count == 1 else 's'}.")
+
+
+def take_back(database: Database, seats: Sequence[int]) -> int:
+    """Take these seats back, whoever works there, and return how many they were. Raises ActionFailed."""
+    numbers = [database.submit_action("PURGE", seat, seat, BY_HAND, None, "cli") for seat in seats]
     failed = [action for action in _ended(database, numbers) if action.state != "done"]
     if failed:
         raise ActionFailed(
@@ -235,7 +251,7 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
             f"seat {failed[0].seat}: {failed[0].reason or failed[0].state}",
             hint=f"`wodctl action show {failed[0].id}` tells more.",
         )
-    click.echo(f"Wiped {len(numbers)} seat{'s' if len(numbers) > 1 else ''}.")
+    return len(numbers)
 
 
 def _seats(site: Site, words: str) -> tuple[int, int]:

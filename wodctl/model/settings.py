@@ -44,6 +44,9 @@ _BRAND = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,80}")
 _ADDRESS = re.compile(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\"'<>;,\\`{{}}|^]*)?")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LAB = re.compile(LAB_NAME)
+_DISTINGUISHED = re.compile(
+    r"[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+(,[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+)*"
+)
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _REPOSITORY = re.compile(
@@ -90,6 +93,11 @@ class Settings:
     WODAPIDB: bool
     WODAPIDBUSER: str
     WODCURLOPT: str
+    WODLDAPSRVNAME: str
+    WODLDAPPORT: int
+    WODLDAPDMN: str
+    WODLDAPSETUPUSER: str
+    WODLDAPBINDDN: str
     WODBENBR: int
     WODBASESTDID: int
     WODUSER: str
@@ -100,6 +108,7 @@ class Settings:
     WODUSERMAX: int
     UIDBASE: int
     GIDBASE: int
+    CLEAN: bool
     WODSEATMEMORY: str
     WODSEATCPUS: float
     WODSEATPIDS: int
@@ -329,6 +338,21 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
+    server = values["WODLDAPSRVNAME"]
+    require(not server or bool(_NAME.fullmatch(server)), "WODLDAPSRVNAME", "the name of a host")
+    require(1 <= values["WODLDAPPORT"] <= 65535, "WODLDAPPORT", "a port from 1 to 65535")
+    require(
+        not server
+        or bool(_DISTINGUISHED.fullmatch(values["WODLDAPDMN"]) or _NAME.fullmatch(values["WODLDAPDMN"])),
+        "WODLDAPDMN",
+        "a domain, or the name below which People is, such as dc=example,dc=org",
+    )
+    require(
+        bool(_USER.fullmatch(values["WODLDAPSETUPUSER"])), "WODLDAPSETUPUSER", "the beginning of a user name"
+    )
+    require(
+        bool(_DISTINGUISHED.fullmatch(values["WODLDAPBINDDN"])), "WODLDAPBINDDN", "a name such as cn=admin"
+    )
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
     require(values["WODBASESTDID"] >= -1, "WODBASESTDID", "a number from 0, or -1")
     require(1 <= values["WODUSERMIN"] <= 50000, "WODUSERMIN", "a number from 1 to 50000")
