@@ -448,4 +448,4 @@ def test_no_secret_of_a_run_is_seen_anywhere(portal: Portal) -> None:
     found = {
         (name, place) for name, text in kept.items() for place, content in seen.items() if text in content
     }
-    assert found == set()
+    assert not found, found

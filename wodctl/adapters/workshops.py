@@ -65,12 +65,25 @@ class Workshops:
         `password`, if given, is what the files show as PASSSTU. Raises ContentProblem when a variable, a file or
         the skeleton cannot be had; the home is then of no use.
         """
-        variables = self.variables().of(workshop.name, mode, seat)
-        if password is not None:
-            variables["PASSSTU"] = password
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
+        return self.deliver(home, workshop, mode, seat, uid, gid, password)
+
+    def deliver(
+        self,
+        home: Path,
+        workshop: Workshop,
+        mode: str,
+        seat: int,
+        uid: int,
+        gid: int,
+        password: str | None = None,
+    ) -> list[str]:
+        """Put the workshop alone into a folder that nobody else can write to; as `fill`."""
+        variables = self.variables().of(workshop.name, mode, seat)
+        if password is not None:
+            variables["PASSSTU"] = password
         return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
 
     def _private(self) -> Path | None:

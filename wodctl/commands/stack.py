@@ -16,9 +16,10 @@ from wodctl.adapters import configuration
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
-from wodctl.adapters.state import StateDirectory
+from wodctl.adapters.repositories import OWNER, Repositories
+from wodctl.adapters.state import StateDirectory, fetched
 from wodctl.commands.image import ensure_built
-from wodctl.commands.notebooks import ensure_fetched
+from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
@@ -141,9 +142,8 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory; what the registration API is still to be told.
-
-    Ends with 0 only if all services are well, else with 5.
+    """Show the services: state, health, memory; what the registration API is still to be told; and repositories
+    that cannot be fetched. Ends with 0 only if all is well but the former, else with 5.
 
     \b
     Example:
@@ -153,11 +153,14 @@ def status(context: click.Context, as_json: bool) -> None:
     services = _all_services(site)
     well = {service.name for service in services if _is_well(service)}
     debts = connect_as_operator(site.state).debts() if {"db", "worker"} <= well else []
+    fetching = Repositories.of(site.root, site.state, site.settings)
+    repositories = [fetching.status(kind) for kind in fetching.kinds()]
     if as_json:
         document = {
             "url": site.url,
             "services": [vars(service) for service in services],
             "owed": [{"updates": n, "problem": problem, "refused": refused} for n, problem, refused in debts],
+            "repositories": documents(repositories),
         }
         click.echo(json.dumps(document, indent=1))
     else:
@@ -167,7 +170,12 @@ def status(context: click.Context, as_json: bool) -> None:
             click.secho(f"The registration API {what}: {count} updates. {problem or ''}".rstrip(), fg="red")
         if StateDirectory(site.state, site.root).has_secret("fixed-password"):
             click.secho(FIXED, fg="red")
-    context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
+        for one in repositories:
+            if one.problem:
+                used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
+                click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
+    all_well = len(well) == len(services) and not any(one.problem for one in repositories)
+    context.exit(0 if all_well else StackProblem.exit_code)
 
 
 @click.command()
@@ -266,6 +274,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
+        "WOD_FETCHERS": str(int(bool(fetched(settings)))),
+        "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
@@ -327,7 +337,9 @@ def _take_back_all(site: Site) -> None:
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    wanted = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    wanted = set(yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"])
+    if not fetched(site.settings):
+        wanted.remove("fetch")
     return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted)]
 
 

@@ -1,4 +1,4 @@
-"""Whose lease a step ends, known from its beginning: what becomes of the seat meanwhile does not change it."""
+"""DELIVER: an order of the operator's alone, which no mail can give."""
 
 from alembic import op
 
@@ -8,10 +8,11 @@ branch_labels = None
 depends_on = None
 
 SCHEMA = """
-ALTER TABLE wod.step
-    -- The customer whose seat it was when the step was first begun.
-    ADD holder bigint,
-    ADD completion integer CHECK (completion BETWEEN 0 AND 100);
+ALTER TABLE wod.action
+    DROP CONSTRAINT action_action_check,
+    ADD CONSTRAINT action_action_check CHECK (
+        action IN ('CREATE', 'CLEANUP', 'RESET', 'PURGE') OR action = 'DELIVER' AND source <> 'mail'
+    );
 """
 
 
