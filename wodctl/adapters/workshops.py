@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from notebooks_loader import delivery, skeleton, validation, vault
 from notebooks_loader.catalogue import Catalogue, Workshop
@@ -65,10 +66,11 @@ class Workshops:
         `password`, if given, is what the files show as PASSSTU. Raises ContentProblem when a variable, a file or
         the skeleton cannot be had; the home is then of no use.
         """
+        variables = self._variables(workshop, mode, seat, password)
         private = self._private()
         skeletons = [self.skeleton, private / "skel" if private else None]
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
-        return self.deliver(home, workshop, mode, seat, uid, gid, password)
+        return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
 
     def deliver(
         self,
@@ -81,10 +83,12 @@ class Workshops:
         password: str | None = None,
     ) -> list[str]:
         """Put the workshop alone into a folder that nobody else can write to; as `fill`."""
-        variables = self.variables().of(workshop.name, mode, seat)
-        if password is not None:
-            variables["PASSSTU"] = password
+        variables = self._variables(workshop, mode, seat, password)
         return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
+
+    def _variables(self, workshop: Workshop, mode: str, seat: int, password: str | None) -> dict[str, Any]:
+        found = self.variables().of(workshop.name, mode, seat)
+        return found if password is None else found | {"PASSSTU": password}
 
     def _private(self) -> Path | None:
         return self.private.resolve() if self.private and self.private.is_dir() else None
