@@ -1080,7 +1080,7 @@ def test_an_appliance_starts_beside_the_home_and_its_values_reach_the_notebooks(
     assert stand.done.index("no appliance of seat 3") < stand.done.index("appliance of seat 3")
 
 
-@pytest.mark.parametrize("step", ["appliance of seat 3", "server of student3"])
+@pytest.mark.parametrize("step", ["appliance of seat 3", "jvm of student3"])
 def test_nothing_of_an_appliance_stays_where_a_create_fails(stand: Stand, step: str) -> None:
     """Whichever of the two it is that fails; nobody can log in then."""
     stand.trouble_at = step

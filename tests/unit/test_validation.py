@@ -214,7 +214,7 @@ def test_flags_that_contradict_the_content_and_addresses_that_are_none_are_warni
         "varpass: false\nmonoappliance: false\nworkshopImg: '???'\nreplayLink: https://youtu.be/\n",
     )
     add(root, "a.sh", "{{ PASSSTU }} {{ hostvars[inventory_hostname]['IP-WKSHP-X'] }}")
-    errors, warnings = found(root, **{"IP-WKSHP-X": "192.0.2.1"})
+    errors, warnings = found(root, PASSSTU="a-password", **{"IP-WKSHP-X": "192.0.2.1"})
     assert errors == []
     assert warnings == [
         "wod.yml: varpass is false, but a file shows the password (PASSSTU).",

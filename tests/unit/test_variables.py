@@ -272,7 +272,7 @@ def test_the_password_of_the_seat_is_above_the_files_and_leaves_the_rest_of_them
     workshop = workshops.workshop("WKSHP-X")
     assert workshops.shows_password(workshop)
     assert not workshops.shows_password(workshops.workshop("WKSHP-Own"))
-    workshops.fill(home, workshop, "WKSHP", 3, os.geteuid(), os.getegid(), "fresh")
+    workshops.fill(home, workshop, "WKSHP", 3, os.geteuid(), os.getegid(), values={"PASSSTU": "fresh"})
     assert (home / "WKSHP-X/env.sh").read_text() == "fresh three\n"
 
 

@@ -124,7 +124,7 @@ def _end_lease(
         site.seats.set_free(number)
     return Outcome(
         reason=" ".join(said) or None,
-        updates=_updates(order, number, leaver, site, percentage, kept=home_stays),
+        updates=_updates(order, step, leaver, site, percentage, kept=home_stays),
     )
 
 
@@ -141,18 +141,19 @@ def _other_holder(order: Order, seat: Seat) -> int | None:
 
 
 def _updates(
-    order: Order, number: int, leaver: int, site: Site, percentage: int | None, *, kept: bool
+    order: Order, step: Any, leaver: int, site: Site, percentage: int | None, *, kept: bool
 ) -> tuple[Update, ...]:
     """What the registration database is told, in the order in which it is used to hear it."""
-    base = site.settings.WODBASESTDID
+    number, base = step.seat, site.settings.WODBASESTDID
     found: list[Update] = []
     if order.action == "PURGE":
         found = [registration.released(number, base)]
     elif order.action == "RESET":
         found = [registration.fresh_password(number, base), registration.assigned(number, base, taken=False)]
-    if leaver != BY_HAND and percentage is not None and order.action != "CLEANUP":
+    if leaver != BY_HAND and not step.ended_before and order.action != "CLEANUP":
         # The CLEANUP never came: its part is told as well.
-        return (registration.completed(leaver, percentage), *found, registration.cleaned(leaver))
+        counted = [] if percentage is None else [registration.completed(leaver, percentage)]
+        return (*counted, *found, registration.cleaned(leaver))
     if order.action == "CLEANUP":
         found = [registration.fresh_password(number, base)]
         if leaver != BY_HAND and percentage is not None:

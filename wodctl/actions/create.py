@@ -65,7 +65,7 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         hashed = password_hash(password)
         # The others' passwords are made when they are told; this one is in the participant's files, in the
         # directory, told to scripts of the site, or everybody's, and it must be the same everywhere.
-        if site.registration and (_is_shared(flags) or _has_scripts(workshop, site) or site.fixed_password):
+        if _is_shared(flags) or _has_scripts(workshop, site) or site.fixed_password:
             site.passwords.keep(number, order.customer, password)
     with phase("prepare"):
         definition = site.appliances.definition(workshop.name)

@@ -22,7 +22,7 @@ def give_password(number: int, password: str, site: Site) -> None:
     if seat.state == "ready":
         if in_directory:
             set_directory_password(number, password, site)
-        if site.registration:
+        if site.registration or site.passwords.kept(number, customer):
             site.passwords.keep(number, customer, password)
         if site.seats.set_password_of(number, customer, password_hash(password)):
             if site.registration:
