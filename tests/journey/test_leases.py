@@ -381,7 +381,9 @@ def secrets_of(stack: Stack, portal: Portal, browser: Browser) -> dict[str, str]
         if path.startswith("student/") and "password" in body:
             found[f"password {number} of {path}"] = body["password"]
     found |= {f"token {number} of the API": token for number, token in enumerate(said["tokens"])}
-    found |= {f"cookie {cookie.name}": str(cookie.value) for cookie in browser.cookies}
+    # But for the session's id, which opens nothing: by it JupyterHub finds, in log and database, what a logout ends.
+    found |= {f"cookie {cookie.name} of {cookie.path}": str(cookie.value) for cookie in browser.cookies
+              if cookie.name != "jupyterhub-session-id"}  # fmt: skip
     for path in (stack.state / "data/students").glob("student*/.ssh/id_rsa"):
         found[str(path)] = "".join(path.read_text().splitlines()[2:4])
     return {name: text for name, text in found.items() if len(text) >= 8}
