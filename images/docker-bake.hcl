@@ -2,6 +2,7 @@
 # image, the site's mirror and certificate authorities. By hand it is:
 #   docker buildx bake -f images/docker-bake.hcl hub
 
+variable "TAG_API_DB" { default = "latest" }
 variable "TAG_BASE" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
@@ -32,7 +33,7 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = ["base", "api-db", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
 }
 
 target "site" {
@@ -73,6 +74,12 @@ target "toolchain" {
   target     = "toolchain"
   contexts   = { rootfs = "docker-image://${ROOTFS}" }
   tags       = ["wod/toolchain:${TAG_TOOLCHAIN}"]
+}
+
+target "api-db" {
+  inherits   = ["python-image"]
+  dockerfile = "images/api-db/Dockerfile"
+  tags       = ["wod/api-db:${TAG_API_DB}"]
 }
 
 target "db" {

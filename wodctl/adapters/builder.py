@@ -84,7 +84,9 @@ class Builder:
         rootfs = self._rootfs.ensure_image(progress)
         # Parents are built along, so they get their names too.
         tags = {name: self.tag(name) for name in {*self.images(), *names, "toolchain"}}
-        variables = {f"TAG_{name.upper()}": tag.partition(":")[2] for name, tag in tags.items()}
+        variables = {
+            f"TAG_{name.upper().replace('-', '_')}": tag.partition(":")[2] for name, tag in tags.items()
+        }
         self._bake(names, variables | self._site_variables(rootfs), progress)
         self._remove_superseded(set(tags.values()))
 

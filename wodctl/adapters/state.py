@@ -1,5 +1,6 @@
 """The state directory of a site: folders, secrets and rendered files, each with the owner that it needs."""
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -19,8 +20,8 @@ from wodctl.adapters import process
 from wodctl.errors import StackProblem
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
-"""Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
+DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last two, their own."""
 DATA = 1808
 """The group whose members reach the database's socket."""
 
@@ -33,6 +34,12 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
+    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
+               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
+               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
+               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
+               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
+               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
     "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
@@ -56,6 +63,7 @@ FOLDERS = (
     Owned("rendered", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
@@ -125,6 +133,36 @@ class StateDirectory:
             if owned in missing or (text and text in new):
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
+        return self._mark(wanted)
+
+    def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
+        """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
+
+        Returns a fingerprint as `ensure_secrets` does.
+        """
+        moderator = Owned("secrets/api-db/moderator-password", API, API, 0o400)
+        worker = Owned("secrets/worker/api-password", WORKER, WORKER, 0o400)
+        wanted = {
+            Owned("secrets/api-db/admin-password", API, API, 0o400): secrets.token_urlsafe(18),
+            Owned("secrets/api-db/seal-key", API, API, 0o400): base64.urlsafe_b64encode(
+                os.urandom(32)
+            ).decode(),
+            Owned("secrets/api-db/token-key", API, API, 0o400): secrets.token_hex(32),
+            # The operator's to fill in, with what the relay knows.
+            Owned("secrets/api-db/smtp-password", API, API, 0o400): "",
+        }
+        for owned, text in wanted.items():
+            if not (self.path / owned.path).exists():
+                self._write(self.path / owned.path, text, mode=0o600)
+        fresh = not (self.path / moderator.path).exists()
+        if fresh or (serves_worker and not self.has_api_password()):
+            password = secrets.token_urlsafe(18)
+            for owned in [moderator, *([worker] if serves_worker else [])]:
+                self._write(self.path / owned.path, password, mode=0o600)
+        self._ensure_owned([*wanted, moderator, worker], base_image)
+        return self._mark([*wanted, moderator])
+
+    def _mark(self, wanted: Iterable[Owned]) -> str:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
