@@ -12,6 +12,7 @@ import click
 
 from wodctl.commands import (
     action,
+    api_db,
     author,
     bench,
     config,
@@ -76,6 +77,7 @@ for command in (
     registration.registration,
     mail.mail,
     user.user,
+    api_db.api_db,
     config.config,
     bench.bench,
     author.author,

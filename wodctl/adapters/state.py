@@ -280,7 +280,7 @@ def mail_networks(settings: Settings) -> list[str]:
     for _, interface in socket.if_nameindex():
         if not interface.startswith(_ENGINE_INTERFACES):
             found |= dict.fromkeys(_address_of(interface))
-    if settings.WODAPIDBFQDN != settings.WODBEFQDN:
+    if settings.WODTYPE == "backend" and settings.WODAPIDBFQDN != settings.WODBEFQDN:
         found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
     return list(found)
 
