@@ -58,6 +58,8 @@ class Receiver:
     """Called with a step (greeting, helo, mail, rcpt, data, dot, taken) and the line; may give the answer."""
 
     port: int = 0
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    """So that a scheduler is killed in one dialogue, and not just after another one was taken over."""
 
     def subjects(self) -> list[str]:
         """Of the mails taken over, in order."""
@@ -105,7 +107,7 @@ def receiver() -> Iterator[Receiver]:
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), made.one_at_a_time:
                 made.serve(self)
 
     class Server(socketserver.ThreadingTCPServer):
