@@ -55,12 +55,12 @@ def _ago(moment: datetime | None) -> str:
 _templates.filters["ago"] = _ago
 
 
-def _page(name: str, shared: Means, status: int = 200, **values: Any) -> HTMLResponse:
+def page(template: str, shared: Means, status: int = 200, /, **values: Any) -> HTMLResponse:
     site = shared.settings
     logo = urlsplit(site.BRANDINGLOGOURL)
     images = f"'self' {logo.scheme}://{logo.netloc}" if logo.netloc else "'self'"
     return HTMLResponse(
-        _templates.get_template(name).render(site=site, **values),
+        _templates.get_template(template).render(site=site, **values),
         status,
         {
             "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -105,7 +105,7 @@ def static(name: str) -> Response:
 @pages.get("/login")
 def login_page(shared: Shared) -> Response:
     """The login."""
-    return _page("login.html", shared, problem="", name="")
+    return page("login.html", shared, problem="", name="")
 
 
 @pages.post("/login")
@@ -113,12 +113,12 @@ def login(request: Request, form: Form, shared: Shared, database: Database) -> R
     """Log in as an admin."""
     where, name = address(request), form.get("username", "")[:300].replace("\0", "")
     if shared.failures.pause(where):
-        return _page("login.html", shared, 429, problem="Too many attempts. Wait half a minute.", name=name)
+        return page("login.html", shared, 429, problem="Too many attempts. Wait half a minute.", name=name)
     user = database.scalar(sqlalchemy.select(t.User).where(t.User.username == name))
     allowed = is_right(user.password if user else None, form.get("password", "")[:300])
     shared.failures.note(where, right=allowed)
     if not (allowed and user and has(user, "admin")):
-        return _page(
+        return page(
             "login.html", shared, 401, problem="This name and password are not those of an admin.", name=name
         )
     answer = RedirectResponse("/console", 303)
@@ -142,7 +142,7 @@ def overview(user: Visitor, shared: Shared, database: Database) -> Response:
     """Everything at a glance."""
     if user is None:
         return RedirectResponse("/console/login", 303)
-    return _page("console.html", shared, user=user, **_state(database))
+    return page("console.html", shared, user=user, **_state(database))
 
 
 @pages.get("/live")
@@ -150,7 +150,7 @@ def live(user: Visitor, shared: Shared, database: Database) -> Response:
     """The part of the page that changes."""
     if user is None:
         return Response(status_code=401)
-    return _page("live.html", shared, **_state(database))
+    return page("live.html", shared, **_state(database))
 
 
 @pages.post("/cancel/{number}")
@@ -174,7 +174,7 @@ def mail(number: Id, user: Visitor, shared: Shared, database: Database) -> Respo
     if found is None:
         raise Told(404, "There is no such mail.")
     kept = database.get(t.Kept, number)
-    return _page("mail.html", shared, user=user, mail=found, text=_text(kept))
+    return page("mail.html", shared, user=user, mail=found, text=_text(kept))
 
 
 def _text(kept: t.Kept | None) -> str | None:

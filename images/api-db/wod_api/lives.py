@@ -176,7 +176,7 @@ def _letter(session: Session, settings: Settings, customer: Customer, template: 
     facts = {
         "name": customer.name,
         "title": customer.sessionName,
-        "hours": int(hours) if float(hours).is_integer() else hours,
+        "hours": "1 hour" if hours == 1 else f"{hours:g} hours",
         "sessionType": customer.sessionType or "Workshops-on-Demand",
         "replayLink": workshop.replayLink if workshop else None,
         "replayId": workshop.replayId if workshop else None,
