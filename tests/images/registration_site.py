@@ -250,7 +250,7 @@ def registration_site(name: str, state: Path, **chosen: str) -> Iterator[Registr
     subprocess.run(["rm", "-rf", state], check=True)
     with receiver() as mails:
         usual = {
-            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "3", "WODAPIDBPATIENCE": "0.1",
+            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "3", "WODAPIDBPATIENCE": "2",
             "WODBEFQDN": "api.example.net", "WODPOSTPORT": str(mails.port), "WODSMTPHOST": "relay.example.net",
             "WODSMTPPORT": str(mails.port), "WODSMTPTLS": "none", "WODFEFQDN": "portal.example.net",
         }  # fmt: skip

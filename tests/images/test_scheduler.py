@@ -86,14 +86,14 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 def test_a_whole_life_from_registration_to_a_free_seat(site: RegistrationSite) -> None:
     """Welcome, CREATE, credentials, one hour left, CLEANUP, badge; then place and seat are free again."""
     site.register("ada@example.net", name="<b>ada</b> & co")
-    wait_for(lambda: mails_of(site) == ["welcome", "create"], 10)
+    wait_for(lambda: mails_of(site) == ["welcome", "create"], 30)
     create = site.receiver.of("CREATE")[0]
     assert (str(create["Subject"]), create["From"], create["To"]) == (
         "CREATE 1 1 ada@example.net", "wodadmin@localhost", "wodadmin@one.example.net",
     )  # fmt: skip
     assert text_of(create).strip() == "WKSHP-Python101"
     make_ready(site)
-    wait_for(lambda: "credentials" in mails_of(site), 10)
+    wait_for(lambda: "credentials" in mails_of(site), 30)
     credentials = site.receiver.of("WoD Developer Workshops-on-Demand credentials")[0]
     for kind in ("plain", "html"):
         for fact in ("student1", "Ws7password", "http://one.example.net:8000/user/student1/lab?",
@@ -101,7 +101,7 @@ def test_a_whole_life_from_registration_to_a_free_seat(site: RegistrationSite) -
             assert fact in text_of(credentials, kind)
     assert "&lt;B&gt;" in text_of(credentials, "html").replace("&lt;b", "&lt;B").replace("b&gt;", "B&gt;")
     assert "<b>" not in text_of(credentials, "html").lower()
-    wait_for(lambda: mails_of(site) == list(LIFE), 15)
+    wait_for(lambda: mails_of(site) == list(LIFE), 30)
     assert "password" in text_of(site.receiver.of("Your WoD")[0])
     assert "Ws7password" not in text_of(site.receiver.of("Your WoD")[0])
     assert "badge.jpg" in text_of(site.receiver.of("Thanks")[0], "html")
@@ -115,30 +115,30 @@ def test_a_password_is_nowhere_in_clear_and_gone_once_its_mail_is_sent(site: Reg
     """Encrypted while the relay is away; after that there is not even its encrypted form."""
     site.receiver.at = lambda step, line: "451 later" if step == "rcpt" and "ada" in line else None
     site.register("ada@example.net")
-    wait_for(lambda: state(site) == "welcome", 10)
+    wait_for(lambda: state(site) == "welcome", 30)
     put(site, "student/1", password="Ws7password")
     assert site.sql("SELECT sealed IS NOT NULL FROM students WHERE id = 1") == ["t"]
     put(site, "customer/1", active="true")
-    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["1"], 10)
+    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["1"], 30)
     dump = docker(
         "exec", "--user=1800", f"{site.name}-db", "pg_dump", "-h", "/run/postgresql", "-U", "postgres", "api"
     )
     assert "customer-1-credentials" in dump and "Ws7password" not in dump
     site.receiver.at = lambda _step, _line: None
     wait_for(lambda: "credentials" in mails_of(site), 20)
-    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["0"], 10)
+    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["0"], 30)
     assert site.sql("SELECT count(*) FROM students WHERE sealed IS NOT NULL") == ["0"]
 
 
 def test_a_backend_that_does_not_get_ready_ends_in_an_apology(site: RegistrationSite) -> None:
     """After the patience of the site: CLEANUP, a mail, the place free; PURGE if the seat does not come back."""
     site.register("ada@example.net")
-    wait_for(lambda: state(site) == "error", 20)
-    wait_for(lambda: mails_of(site) == ["welcome", "create", "cleanup", "error"], 10)
+    wait_for(lambda: mails_of(site) == ["welcome", "create"], 20)
+    site.sql("UPDATE customers SET \"startDate\" = now() - interval '2 minutes', due = now(); NOTIFY wod_api")
+    wait_for(lambda: mails_of(site) == ["welcome", "create", "cleanup", "error"], 20)
     assert site.sql("SELECT capacity FROM workshops") == ["20"]
-    site.sql("UPDATE customers SET purge_after = now(), due = now()")
-    site.sql("NOTIFY wod_api")
-    wait_for(lambda: mails_of(site)[-1] == "purge", 10)
+    site.sql("UPDATE customers SET purge_after = now(), due = now(); NOTIFY wod_api")
+    wait_for(lambda: mails_of(site)[-1] == "purge", 30)
     assert site.receiver.subjects()[-1] == "PURGE 1 1"
 
 
@@ -150,10 +150,10 @@ def test_a_workshop_that_needs_a_reset_gets_one(running: RegistrationSite) -> No
     try:
         for address, title in (("a", "Docker 101"), ("b", "OneView"), ("c", "OneView")):
             running.register(f"{address}@example.net", title)
-        wait_for(lambda: len(running.receiver.of("CREATE")) == 3, 10)
+        wait_for(lambda: len(running.receiver.of("CREATE")) == 3, 30)
         for number in (1, 2, 3):
             running.call("PUT", f"/api/customer/unregister/{number}", role="moderator")
-        wait_for(lambda: len(running.receiver.of("RESET")) == 2, 10)
+        wait_for(lambda: len(running.receiver.of("RESET")) == 2, 30)
         assert sorted(str(mail["Subject"]) for mail in running.receiver.of("RESET")) == [
             "RESET 10,11 3",
             "RESET 5 1",
@@ -170,7 +170,7 @@ def test_who_cancels_before_his_order_has_gone_frees_the_seat_at_once(site: Regi
     site.register("ada@example.net")
     site.call("PUT", "/api/customer/unregister/1", role="moderator")
     site.start_scheduler()
-    wait_for(lambda: state(site) == "expired", 10)
+    wait_for(lambda: state(site) == "expired", 30)
     assert site.sql("SELECT assigned FROM students WHERE id = 1") == ["f"]
     assert site.sql("SELECT capacity FROM workshops") == ["20"]
     time.sleep(0.5)
@@ -185,7 +185,7 @@ def test_three_workshops_make_an_apprentice(site: RegistrationSite) -> None:
         " FROM generate_series(1, 2) AS n"
     )
     site.register("Ada+x@example.net")
-    wait_for(lambda: state(site, 3) == "welcome", 10)
+    wait_for(lambda: state(site, 3) == "welcome", 30)
     make_ready(site, 3)
     wait_for(lambda: "badge" in mails_of(site, 3), 20)
     assert len(site.receiver.of("Way to go! You just earned the WoD Developer Apprentice badge!")) == 1
@@ -285,6 +285,6 @@ def test_one_scheduler_works_at_a_time(site: RegistrationSite) -> None:
         time.sleep(2)
         assert "at work" not in docker("logs", f"{site.name}-second")
         site.kill_scheduler()
-        wait_for(lambda: "at work" in docker("logs", f"{site.name}-second"), 10)
+        wait_for(lambda: "at work" in docker("logs", f"{site.name}-second"), 30)
     finally:
         docker("rm", "--force", f"{site.name}-second", check=False)

@@ -51,7 +51,7 @@ def release(session: Session, customer: Customer, settings: Settings) -> None:
     by the backend, which is ordered to clean it."""
     workshop = _workshop(session, customer)
     whole = customer.notebook in WHOLE_RANGE
-    if outbox.withdraw(session, f"customer-{customer.id}-create") or customer.lastEmailSent is None:
+    if outbox.never_offered(session, f"customer-{customer.id}-create"):
         _free(session, customer)
         if workshop:
             workshop.capacity += 1

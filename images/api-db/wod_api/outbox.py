@@ -62,8 +62,10 @@ def letter(
     )  # fmt: skip
 
 
-def withdraw(session: Session, event: str) -> bool:
-    """Take a mail back that no server has been offered yet; False if it may have gone."""
+def never_offered(session: Session, event: str) -> bool:
+    """Whether no server has ever been offered this mail; if it waits, it is withdrawn and never will be."""
+    if session.scalar(sqlalchemy.select(Mail.id).where(Mail.event == event)) is None:
+        return True
     taken = session.execute(
         sqlalchemy.update(Mail)
         .where(Mail.event == event, Mail.state == "waiting", Mail.attempts == 0)
@@ -136,9 +138,9 @@ class Sender:
                 self._to_backend(mail, message)
             elif self._settings.WODSMTPHOST:
                 self._to_relay(mail, message)
-            return self._note(
-                number, "sent" if mail.kind == "order" or self._settings.WODSMTPHOST else "kept", message
-            )
+            else:
+                self._note(mail, "kept", message)
+            return True
         except (OSError, smtplib.SMTPException) as error:
             return self._later(mail, _told(error))
         except Refused as error:
@@ -166,7 +168,7 @@ class Sender:
         here = settings.WODTYPE == "all" and mail.destination == settings.WODBEEXTFQDN
         host, port = ("mail", 10025) if here else (mail.destination, settings.WODPOSTPORT)
         with smtplib.SMTP(host, port, local_hostname=settings.WODAPIDBFQDN, timeout=TIMEOUT) as server:
-            _deliver(server, settings.WODSENDER, mail.recipient, message)
+            self._deliver(server, mail, message)
 
     def _to_relay(self, mail: Mail, message: EmailMessage) -> None:
         settings = self._settings
@@ -184,24 +186,29 @@ class Sender:
             if settings.WODSMTPUSER:
                 server.login(settings.WODSMTPUSER, (SECRETS / "smtp-password").read_text().strip())
             try:
-                _deliver(server, settings.WODSENDER, mail.recipient, message)
+                self._deliver(server, mail, message)
             except smtplib.SMTPRecipientsRefused as error:
                 code, said = error.recipients[mail.recipient]
                 if code >= 550:
                     raise Refused(f"{code} {said.decode(errors='replace')}") from None
                 raise
 
-    def _note(self, number: int, state: str, message: EmailMessage) -> bool:
+    def _deliver(self, server: smtplib.SMTP, mail: Mail, message: EmailMessage) -> None:
+        """The dialogue, in which each answer is read. Raises SMTPException or OSError unless the mail is taken."""
+        server.sendmail(self._settings.WODSENDER, [mail.recipient], message.as_bytes())
+        # At once, before we even say goodbye: what was taken over must not be sent again.
+        self._note(mail, "sent", message)
+
+    def _note(self, mail: Mail, state: str, message: EmailMessage) -> None:
         with self._sessions.begin() as session:
-            mail = session.scalar(sqlalchemy.select(Mail).where(Mail.id == number).with_for_update())
-            if mail is None or mail.state != "waiting":
-                return True
-            mail.state, mail.sealed, mail.problem = state, None, None
-            mail.finished = sqlalchemy.func.now()
+            row = session.scalar(sqlalchemy.select(Mail).where(Mail.id == mail.id).with_for_update())
+            if row is None or row.state != "waiting":
+                return
+            row.state, row.sealed, row.problem = state, None, None
+            row.finished = sqlalchemy.func.now()
             if state == "kept":
-                session.add(Kept(id=number, sealed=seal(message.as_string())))
+                session.add(Kept(id=row.id, sealed=seal(message.as_string())))
         print(f"{mail.kind} {mail.event} {state} {mail.message_id}", flush=True)
-        return True
 
     def _later(self, mail: Mail, problem: str) -> bool:
         pause = timedelta(seconds=min(2 ** min(mail.attempts - 1, 10), LONGEST_PAUSE))
@@ -210,7 +217,7 @@ class Sender:
             row = session.scalar(sqlalchemy.select(Mail).where(Mail.id == mail.id).with_for_update())
             now = session.scalar(sqlalchemy.select(sqlalchemy.func.now()))
             if row is None or row.state != "waiting" or now is None:
-                return True
+                return True  # it was taken, and what failed was the goodbye
             if row.kind == "letter" and now - row.created > GIVE_UP:
                 row.state, row.sealed, row.finished = "failed", None, now
             row.problem, row.due = problem, now + pause
@@ -225,12 +232,6 @@ class Sender:
                 .values(state="failed", sealed=None, problem=problem, finished=sqlalchemy.func.now())
             )
         return True
-
-
-def _deliver(server: smtplib.SMTP, sender: str, recipient: str, message: EmailMessage) -> None:
-    """The dialogue, in which each answer is read; raises SMTPException or OSError unless the mail is taken."""
-    server.ehlo_or_helo_if_needed()
-    server.sendmail(sender, [recipient], message.as_bytes())
 
 
 def _told(error: Exception) -> str:
