@@ -15,9 +15,10 @@ import yaml
 from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
-from wodctl.adapters.state import StateDirectory
+from wodctl.adapters.repositories import OWNER, Repositories
+from wodctl.adapters.state import StateDirectory, fetched
 from wodctl.commands.image import ensure_built
-from wodctl.commands.notebooks import ensure_fetched
+from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
@@ -161,7 +162,8 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory. Ends with 0 only if all is well, else with 5.
+    """Show the services: state, health, memory; and repositories that cannot be fetched. Ends with 0 only if all
+    is well, else with 5.
 
     \b
     Example:
@@ -169,13 +171,23 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     site: Site = context.obj
     services = _all_services(site)
+    fetching = Repositories.of(site.root, site.state, site.settings)
+    repositories = [fetching.status(kind) for kind in fetching.kinds()]
     if as_json:
-        click.echo(
-            json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
-        )
+        document = {
+            "url": site.url,
+            "services": [vars(service) for service in services],
+            "repositories": documents(repositories),
+        }
+        click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
-    context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
+        for one in repositories:
+            if one.problem:
+                used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
+                click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
+    well = all(map(_is_well, services)) and not any(one.problem for one in repositories)
+    context.exit(0 if well else StackProblem.exit_code)
 
 
 @click.command()
@@ -283,6 +295,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
+        "WOD_FETCHERS": str(int(bool(fetched(settings)))),
+        "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         "WODAPIDBPORT": str(settings.WODAPIDBPORT),
@@ -348,19 +362,19 @@ def _wanted(site: Site) -> set[str]:
     """The services that this host should have, by what it is to be."""
     services = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
     registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
-    if site.settings.WODTYPE == "backend":
-        return set(services) - registration
-    if site.settings.WODTYPE == "all":
-        return set(services)
-    return registration | {"db"}
+    fetching = {"fetch"} if fetched(site.settings) else set()
+    if site.settings.WODTYPE == "api-db":
+        return registration | fetching | {"db"}
+    backend = set(services) - registration - {"fetch"}
+    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
 
 
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
-    every = site.builder.images()
-    if site.settings.WODTYPE == "backend":
-        return [name for name in every if name != "api-db"]
-    return every if site.settings.WODTYPE == "all" else ["base", "api-db", "db"]
+    wanted = _wanted(site)
+    # Each service has an image of its name, but for the intake, which is in that of the mail service.
+    needed = {"base"} | ({"lab"} if "hub" in wanted else set()) | (wanted - {"intake", "scheduler"})
+    return [name for name in site.builder.images() if name in needed or name == "fetch"]
 
 
 def _variable(name: str) -> str:

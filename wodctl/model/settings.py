@@ -122,6 +122,7 @@ class Settings:
     WODPRIVDIR: str
     WODPRIVREPO: str
     WODPRIVBRANCH: str
+    WODSYNCMINUTES: int
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -324,6 +325,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "a host name",
     )
     require(values["WODSMTPTLS"] in ("starttls", "tls", "none"), "WODSMTPTLS", "starttls, tls or none")
+    require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
