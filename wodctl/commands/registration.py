@@ -95,9 +95,9 @@ def update_catalogue(site: Site) -> dict[str, Any]:
     )
     for what in ("new", "changed", "removed"):
         if changed[what]:
-            click.echo(f"Catalogue, {what}: {', '.join(changed[what])}.")
+            click.echo(f"Catalogue, {what}: {', '.join(changed[what])}.", err=True)
     for note in changed["notes"]:
-        click.secho(f"Catalogue: {note}", fg="yellow")
+        click.secho(f"Catalogue: {note}", fg="yellow", err=True)
     return changed
 
 

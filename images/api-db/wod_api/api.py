@@ -69,7 +69,6 @@ def create_app(settings: Settings, connections: int) -> FastAPI:
         sessions=store.sessions(store.engine(connections)),
         key=secret("token-key"),
         registrations=Rate(settings.WODAPIDBRATE),
-        requests=Rate(settings.WODAPIDBRATE and 10 * settings.WODAPIDBRATE),
         failures=Failures(),
     )
     app.include_router(api)
@@ -178,10 +177,11 @@ def login(request: Request, said: Login, shared: Shared, database: Database) -> 
     database.rollback()
     right = is_right(user.password if user else None, said.password)
     shared.failures.note(where, right=right)
+    if not right:
+        print(f"login refused from {where}", flush=True)
     if user is None:
         return JSONResponse({"message": "User Not found."}, 404)
     if not right:
-        print(f"login refused from {where}", flush=True)
         return JSONResponse({"accessToken": None, "message": "Invalid Password!"}, 401)
     return {
         "id": user.id,

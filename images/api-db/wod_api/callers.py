@@ -34,7 +34,6 @@ class Means:
     key: str
     """The site's own, which signs tokens."""
     registrations: Rate
-    requests: Rate
     failures: Failures
 
 
