@@ -22,7 +22,7 @@ FROM unnest(ARRAY['wod', 'hub', 'api']) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \gexec
 
 REVOKE ALL ON DATABASE postgres, template1, wod, hub, api FROM PUBLIC;
-GRANT CONNECT ON DATABASE wod TO hub, mail;
+GRANT CONNECT ON DATABASE wod TO hub, mail, api;
 
 -- A database of an earlier version was copied before its template was closed.
 \connect wod

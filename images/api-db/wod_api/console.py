@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jinja2
+import psycopg
 import sqlalchemy
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
@@ -20,6 +21,7 @@ from wod_api import registration
 from wod_api import tables as t
 from wod_api.callers import Database, Means, Shared, Told, address, has
 from wod_api.seals import unseal
+from wod_api.settings import BACKEND, Settings
 from wod_api.tokens import is_right, token, user_of
 
 COOKIE = "wod-console"
@@ -142,7 +144,7 @@ def overview(user: Visitor, shared: Shared, database: Database) -> Response:
     """Everything at a glance."""
     if user is None:
         return RedirectResponse("/console/login", 303)
-    return page("console.html", shared, user=user, **_state(database))
+    return page("console.html", shared, user=user, backend=_backend(shared.settings), **_state(database))
 
 
 @pages.get("/live")
@@ -150,7 +152,7 @@ def live(user: Visitor, shared: Shared, database: Database) -> Response:
     """The part of the page that changes."""
     if user is None:
         return Response(status_code=401)
-    return page("live.html", shared, **_state(database))
+    return page("live.html", shared, backend=_backend(shared.settings), **_state(database))
 
 
 @pages.post("/cancel/{number}")
@@ -185,6 +187,22 @@ def _text(kept: t.Kept | None) -> str | None:
     assert isinstance(message, EmailMessage)
     body = message.get_body(("plain",))
     return str(body.get_content()) if body else whole
+
+
+def _backend(settings: Settings) -> dict[str, Any] | None:
+    """Seats and actions of the backend on this host; None without one, or while it does not tell."""
+    if settings.WODTYPE != "all":
+        return None
+    try:
+        with psycopg.connect(BACKEND, autocommit=True, options="-c statement_timeout=2s") as connection:
+            row = connection.execute("SELECT wod.overview()").fetchone()
+    except psycopg.Error:
+        return None
+    found: dict[str, Any] = row[0] if row else {}
+    for one in (*found["seats"], *found["actions"]):
+        for name in ("lease_until", "created", "finished"):
+            one[name] = datetime.fromisoformat(one[name]) if one.get(name) else None
+    return found
 
 
 def _state(database: Session) -> dict[str, Any]:

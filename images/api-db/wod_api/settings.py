@@ -13,6 +13,9 @@ SECRETS = Path(os.environ.get("WOD_SECRETS", "/run/secrets"))
 DATABASE = "postgresql+psycopg://api@/api?host=/run/postgresql&connect_timeout=5"
 """The database knows us by our uid: there is no password."""
 
+BACKEND = "host=/run/postgresql dbname=wod user=api connect_timeout=2"
+"""The database of a backend on the same host, which shows us its seats and actions."""
+
 
 @dataclass(frozen=True)
 class Settings:
