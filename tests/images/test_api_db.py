@@ -560,8 +560,10 @@ def test_an_originals_rows_are_taken_over_under_their_numbers(site: Registration
     tables = {
         "locations": [{"id": 5, "name": "b", "basestdid": 200, "proto": "http", "port": "8000"}],
         "workshops": [{"id": "40", "name": "Old 101", "notebook": "WKSHP-Old101", "active": "t", "capacity": "18",
-                       "location": "b", "range": "{1,20}", "category": '{"Open Source",New}', "duration": "4", "reset": None}],
-        "students": [{"id": 200 + n, "username": f"student{n}", "location": "b", "assigned": n < 3} for n in range(1, 9)],
+                       "location": "b", "range": "{1,20}", "category": '{"Open Source",New}', "duration": "4",
+                       "reset": None}],
+        "students": [{"id": 200 + n, "username": f"student{n}", "location": "b", "assigned": n < 3}
+                     for n in range(1, 9)],
         "customers": customers,
         "special_badges": [{"id": "1", "name": "Apprentice", "badgeImg": "own.jpg"}],
     }  # fmt: skip

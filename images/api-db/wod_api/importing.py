@@ -27,7 +27,7 @@ def take_over(session: Session, rows: dict[str, list[dict[str, Any]]], settings:
     """Insert or update the rows of these tables; all of them or, if one cannot be, none.
 
     Registrations that are open go on here: their times stay, mails that they have had are not sent again. Of a person
-    with several open ones the newest stays open. Running it again changes nothing.
+    with several open ones the newest stays open. What was taken over before, and has changed here, stays so.
     """
     counts: Counter[str] = Counter()
     for name, table in TABLES.items():
@@ -42,6 +42,12 @@ def take_over(session: Session, rows: dict[str, list[dict[str, Any]]], settings:
                 f"greatest((SELECT max(id) FROM {name}), 1))"
             )
         )
+    # The original loses many a RESET, and with it the seat. What is left in one, the next CREATE removes.
+    session.execute(
+        sqlalchemy.update(t.Student)
+        .where(t.Student.assigned, t.Student.holder.is_(None))
+        .values(assigned=False)
+    )
     session.commit()
     return {"taken": dict(counts)}
 
@@ -64,8 +70,12 @@ def _take_row(session: Session, table: type[t.Base], given: dict[str, Any]) -> N
             session.delete(known_workshop)
             session.flush()
     elif table is t.Customer:
+        if session.get(t.Customer, number):
+            return  # taken over before: his life goes on here
         values |= _of_customer(session, values)
     entry = session.get(table, number)
+    if isinstance(entry, t.Student) and entry.holder is not None:
+        values.pop("assigned", None)
     if entry is None:
         session.add(table(**values))
     else:
