@@ -1,7 +1,5 @@
 """Serve the registration API: `python -m wod_api`."""
 
-import sys
-
 import uvicorn
 
 from wod_api.api import create_app
@@ -33,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

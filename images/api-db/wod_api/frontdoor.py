@@ -8,6 +8,9 @@ from urllib.parse import parse_qsl
 LARGEST = 256 * 1024
 """Bytes of the largest body that anybody needs."""
 
+MOST_FIELDS = 100
+"""Of a form; one that has more is read as empty."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -44,11 +47,8 @@ class FrontDoor:
         if scope["path"].startswith("/api/") and headers.get(b"content-type", b"").startswith(
             b"application/x-www-form-urlencoded"
         ):
-            pairs = (
-                parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
-                if body.count(b"&") < 100
-                else []
-            )
+            few = body.count(b"&") < MOST_FIELDS
+            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True) if few else []
             body = json.dumps(dict(pairs)).encode()
             others = [
                 pair
