@@ -335,7 +335,8 @@ def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = No
 def _start(site: Site, file: Path) -> None:
     try:
         wanted = _wanted(site)
-        unwanted = [service.name for service in site.engine.services() if service.name not in wanted]
+        present = {service.name for service in site.engine.services()}
+        unwanted = sorted(present & (set(_stack(site)) - wanted))
         if unwanted:
             _compose(site, file, ["rm", "--stop", "--force", *unwanted])
         words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
@@ -360,13 +361,19 @@ def _all_services(site: Site) -> list[Service]:
 
 def _wanted(site: Site) -> set[str]:
     """The services that this host should have, by what it is to be."""
-    services = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    services = _stack(site)
     registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
     fetching = {"fetch"} if fetched(site.settings) else set()
     if site.settings.WODTYPE == "api-db":
         return registration | fetching | {"db"}
     backend = set(services) - registration - {"fetch"}
     return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+
+
+def _stack(site: Site) -> dict[str, Any]:
+    """The services of compose/stack.yml, by name."""
+    services: dict[str, Any] = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    return services
 
 
 def _images(site: Site) -> list[str]:
