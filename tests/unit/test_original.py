@@ -75,3 +75,9 @@ def test_backends_that_would_share_students_are_refused(given: str) -> None:
     """Before anything is started."""
     with pytest.raises(ConfigProblem, match="WODBACKENDS"):
         served(WODBACKENDS=given, WODUSERMAX="50")
+
+
+def test_a_whole_service_tells_its_own_registration_api() -> None:
+    """WODTYPE all turns the worker's reports on."""
+    assert load(ROOT, ROOT / "nowhere", {"WODTYPE": "all"}, {})[0].WODAPIDB is True
+    assert load(ROOT, ROOT / "nowhere", {}, {})[0].WODAPIDB is False
