@@ -68,13 +68,10 @@ def state(site: RegistrationSite, customer: int = 1) -> str:
 
 
 def mails_of(site: RegistrationSite, customer: int = 1) -> list[str]:
-    """Which mails were taken, by the names of their events, in order."""
+    """Which mails were taken, by the names of their events, in the order of a life: letters and orders go apart."""
     found = [str(mail["Message-ID"])[1:].split(".")[0] for mail in site.receiver.taken]
-    return [
-        name.removeprefix(f"customer-{customer}-")
-        for name in found
-        if name.startswith(f"customer-{customer}-")
-    ]
+    start = f"customer-{customer}-"
+    return sorted((name.removeprefix(start) for name in found if name.startswith(start)), key=ORDER.index)
 
 
 def text_of(mail: EmailMessage, kind: str = "plain") -> str:
