@@ -2,6 +2,7 @@
 # image, the site's mirror and certificate authorities. By hand it is:
 #   docker buildx bake -f images/docker-bake.hcl hub
 
+variable "TAG_API_DB" { default = "latest" }
 variable "TAG_BASE" { default = "latest" }
 variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
@@ -35,7 +36,10 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = [
+    "base", "api-db", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy",
+    "worker"
+  ]
 }
 
 target "site" {
@@ -76,6 +80,12 @@ target "toolchain" {
   target     = "toolchain"
   contexts   = { rootfs = "docker-image://${ROOTFS}" }
   tags       = ["wod/toolchain:${TAG_TOOLCHAIN}"]
+}
+
+target "api-db" {
+  inherits   = ["python-image"]
+  dockerfile = "images/api-db/Dockerfile"
+  tags       = ["wod/api-db:${TAG_API_DB}"]
 }
 
 target "compiler" {

@@ -167,8 +167,9 @@ def _appliances(settings: Settings) -> Appliances:
 
 
 def _registration(settings: Settings) -> Registration:
+    elsewhere = f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api"
     return Registration(
-        f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api",
+        "http://api-db:8021/api" if settings.WODTYPE == "all" else elsewhere,
         settings.WODAPIDBUSER,
         API_PASSWORD.read_text().strip(),
         settings.WODBEEXTFQDN,

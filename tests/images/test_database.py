@@ -492,7 +492,7 @@ def test_a_lease_is_extended_only_where_there_is_one(database: Backstage) -> Non
 def test_a_password_is_changed_only_for_the_one_whose_seat_it_is(database: Backstage) -> None:
     """What was owed to a former customer opens nothing of the present one's."""
     operator = connect_as_operator(database.state)
-    seat_is(database, "0", state="ready", password_hash="old")  # noqa: S106
+    seat_is(database, "0", state="ready", password_hash="old")
     operator.set_password_of(3, 16, "new")
     assert database.sql("SELECT password_hash FROM wod.seat") == ["old"]
     operator.set_password_of(3, 17, "new")

@@ -239,7 +239,7 @@ def test_every_folder_with_a_dockerfile_is_in_the_bake_file() -> None:
             assert name not in text
             continue
         assert f'"images/{name}/Dockerfile"' in definition
-        assert f'variable "TAG_{name.upper()}"' in text
+        assert f'variable "TAG_{name.upper().replace("-", "_")}"' in text
         if name != "base":
             parents = set(re.findall(r"^FROM (base|toolchain|lab)\b", dockerfile.read_text(), re.MULTILINE))
             assert set(re.findall(r'"target:([\w-]+)"', definition)) == parents | {"base"}, name

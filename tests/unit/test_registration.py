@@ -82,7 +82,7 @@ def api() -> Iterator[Api]:
         server.shutdown()
 
 
-def client(api: Api, password: str = "the-password") -> Registration:  # noqa: S107
+def client(api: Api, password: str = "the-password") -> Registration:
     anybody = trust(Path("/nowhere"), any_certificate=False)
     url = f"http://127.0.0.1:{api.server_port}/api"
     return Registration(url, "moderator", password, "jup.example.net", anybody)

@@ -100,9 +100,6 @@ class Workshops(Protocol):
         made: Path | None,
         values: Mapping[str, object],
     ) -> Sequence[str]: ...
-    def deliver(
-        self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, password: str | None
-    ) -> Sequence[str]: ...
 
 
 class Script(Protocol):

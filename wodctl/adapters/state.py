@@ -20,8 +20,8 @@ from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
-"""Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
+DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last two, their own."""
 # The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
 FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
@@ -39,6 +39,12 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
+    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
+               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
+               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
+               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
+               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
+               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
     "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
@@ -64,6 +70,7 @@ FOLDERS = (
     Owned("rendered/appliances", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
@@ -148,6 +155,36 @@ class StateDirectory:
             if owned in missing or (text and text in new):
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
+        return self._mark(wanted)
+
+    def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
+        """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
+
+        Returns a fingerprint as `ensure_secrets` does.
+        """
+        moderator = Owned("secrets/api-db/moderator-password", API, API, 0o400)
+        worker = Owned("secrets/worker/api-password", WORKER, WORKER, 0o400)
+        wanted = {
+            Owned("secrets/api-db/admin-password", API, API, 0o400): secrets.token_urlsafe(18),
+            Owned("secrets/api-db/seal-key", API, API, 0o400): base64.urlsafe_b64encode(
+                os.urandom(32)
+            ).decode(),
+            Owned("secrets/api-db/token-key", API, API, 0o400): secrets.token_hex(32),
+            # The operator's to fill in, with what the relay knows.
+            Owned("secrets/api-db/smtp-password", API, API, 0o400): "",
+        }
+        for owned, text in wanted.items():
+            if not (self.path / owned.path).exists():
+                self._write(self.path / owned.path, text, mode=0o600)
+        fresh = not (self.path / moderator.path).exists()
+        if fresh or (serves_worker and not self.has_secret("api-password")):
+            password = secrets.token_urlsafe(18)
+            for owned in [moderator, *([worker] if serves_worker else [])]:
+                self._write(self.path / owned.path, password, mode=0o600)
+        self._ensure_owned([*wanted, moderator, worker], base_image)
+        return self._mark([*wanted, moderator])
+
+    def _mark(self, wanted: Iterable[Owned]) -> str:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
@@ -308,7 +345,7 @@ def mail_networks(settings: Settings) -> list[str]:
     for _, interface in socket.if_nameindex():
         if not interface.startswith(_ENGINE_INTERFACES):
             found |= dict.fromkeys(_address_of(interface))
-    if settings.WODAPIDBFQDN != settings.WODBEFQDN:
+    if settings.WODTYPE == "backend" and settings.WODAPIDBFQDN != settings.WODBEFQDN:
         found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
     return list(found)
 

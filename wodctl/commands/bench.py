@@ -1,8 +1,10 @@
 """`wodctl bench`: how fast and how dense this host is, measured on the running stack."""
 
+import http.client
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,12 +17,14 @@ from pathlib import Path
 
 import click
 
+from wodctl.adapters.api_db import ApiDb
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.delivery_trial import DENSE, DeliveryTrial
+from wodctl.adapters.engine import Engine
 from wodctl.adapters.portal import send_action_mail
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import ActionFailed, EngineProblem, StackProblem
+from wodctl.errors import ActionFailed, EngineProblem, StackProblem, Unavailable
 
 FIRST_CUSTOMER = 900_000_000
 """Customers of the measurements; no portal counts that far."""
@@ -176,6 +180,17 @@ class Measurement:
         sizes = {name: self.site.engine.image_size(builder.tag(name)) / 1e6 for name in builder.images()}
         return [Result.of(f"image {name}", "MB", [size]) for name, size in sizes.items()]
 
+    def registration(self) -> list[Result]:
+        """500 registrations from ten connections at full speed, for 400 places, at an API of its own."""
+        with _Registrar(self) as registrar, ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(registrar.register, range(500)))
+        given = [seat for _, seat in answers if seat is not None]
+        if len(given) != 400 or len(set(given)) != 400:
+            raise ActionFailed(
+                f"{len(given)} seats were given for 400 places, {len(set(given))} different ones."
+            )
+        return [Result.of("registration, burst", "s", [seconds for seconds, _ in answers])]
+
     def up(self) -> list[Result]:
         """`up` from images that are built, after a `down`, until all services are healthy."""
         busy = [seat.number for seat in self.database.seats() if seat.state != "free"]
@@ -250,6 +265,66 @@ class Measurement:
         raise ActionFailed(f"{action} of {len(seats)} seats did not end within {DEADLINE:.0f} s.")
 
 
+class _Registrar:
+    """A registration API that is started for a measurement, and removed with its data afterwards."""
+
+    PORT = 18021
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._site = measurement.site
+        self._state = self._site.state / "bench"
+        self._project = f"{self._site.project}bench"
+
+    def __enter__(self) -> "_Registrar":
+        self._wodctl("up", "-t", "api-db")
+        seats = {"name": "bench.invalid", "proto": "http", "port": 8000, "base": 0, "first": 1, "last": 400}
+        places = {
+            "name": "Bench",
+            "notebook": "WKSHP-Bench",
+            "active": True,
+            "capacity": 400,
+            "range": [1, 400],
+        }
+        ApiDb(Engine(self._project)).ask("update-catalogue", backends=[seats], workshops=[places])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wodctl("down", "--volumes", "--yes")
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def register(self, number: int) -> tuple[float, int | None]:
+        """Register somebody; the seconds until the answer, and the seat. Raises Unavailable for any other answer."""
+        said = {
+            "name": "Bench",
+            "email": f"bench{number}@example.net",
+            "title": "Bench",
+            "termsAndConditions": True,
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self.PORT, timeout=60)
+        begun = time.monotonic()
+        connection.request("POST", "/api/customer", json.dumps(said), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content, spent = answer.read(), time.monotonic() - begun
+        connection.close()
+        if answer.status not in (200, 202):
+            raise Unavailable(f"A registration was answered with status {answer.status}.")
+        return spent, json.loads(content)["studentId"] if answer.status == 200 else None
+
+    def _wodctl(self, *words: str) -> None:
+        settings = {
+            "WODAPIDBPORT": str(self.PORT),
+            "WODAPIDBRATE": "0",
+            "WODBEFQDN": "bench.invalid",
+            "WODTYPE": "api-db",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "wodctl", "--state", str(self._state), "--project", self._project, *words],
+            cwd=self._site.root, env=os.environ | settings, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise StackProblem(f"The API to be measured could not be prepared: {done.stderr.strip()}")
+
+
 MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
     "create": Measurement.create,
     "burst": Measurement.burst,
@@ -258,6 +333,7 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
     "delivery": Measurement.delivery,
     "memory": Measurement.memory,
     "images": Measurement.images,
+    "registration": Measurement.registration,
     "up": Measurement.up,
 }
 
@@ -269,9 +345,10 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
 @pass_site
 def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> None:
     """Measure this host with real action mails on free seats: create, burst, mails, seats, delivery, memory,
-    images; up only when named.
+    images; registration and up only when named.
 
-    `up` stops the stack and starts it again, three times, and is refused while a seat is in use.
+    `up` stops the stack and starts it again, three times, and is refused while a seat is in use. `registration`
+    starts a registration API of its own for the measurement.
 
     \b
     Examples:
@@ -279,7 +356,7 @@ def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> N
       wodctl bench create burst --json
     """
     results: list[Result] = []
-    for name in names or [name for name in MEASUREMENTS if name != "up"]:
+    for name in names or [name for name in MEASUREMENTS if name not in ("registration", "up")]:
         click.echo(f"Measuring {name} …", err=True)
         results += MEASUREMENTS[name](Measurement(site, workshop))
     if as_json:

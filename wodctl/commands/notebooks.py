@@ -1,5 +1,6 @@
 """`wodctl notebooks`: the repositories that workshops and the private overlay are fetched from."""
 
+import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,9 +10,10 @@ import click
 from notebooks_loader.catalogue import Catalogue
 from wodctl.adapters.repositories import Repositories, Status
 from wodctl.adapters.state import StateDirectory
+from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import UsageProblem, WodError
+from wodctl.errors import StackProblem, UsageProblem, WodError
 
 
 @click.group()
@@ -51,6 +53,9 @@ def sync(site: Site, as_json: bool) -> None:
         click.echo(json.dumps(documents(map(repositories.status, repositories.kinds())), indent=1))
     else:
         click.echo(f"{len(_catalogue(site).names())} workshops can be delivered.")
+    if serves_registrations(site.settings):
+        with contextlib.suppress(StackProblem):  # where it does not run, `up` does it
+            update_catalogue(site)
     if "private" in repositories.kinds() and _settings_changed(site):
         click.echo("Settings of the private repository have changed: `wodctl up` takes them over.", err=True)
     if first_problem:

@@ -21,17 +21,23 @@ from wodctl.adapters.state import StateDirectory, fetched
 from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
+from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.backend import backends
 from wodctl.model.manifest import plain_name
 from wodctl.model.seat import user_name
-from wodctl.model.settings import size_in_bytes
+from wodctl.model.settings import TYPES, size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
 HUB_HOST, PROXY_HOST = 2, 3
 """Places of the hub and the proxy within the seats' network; the gateway has the first."""
+
+
+PROFILE = "api-db"
+"""Of compose/stack.yml: the services that a mere backend does without."""
 
 
 class Address(click.ParamType):
@@ -47,11 +53,27 @@ class Address(click.ParamType):
         return dict(zip(("FQDN", "PORT", "PROTO"), parts, strict=False))
 
 
+class Addresses(Address):
+    """The same, and several of them: `one.example.net,two.example.net:8000:https`."""
+
+    name = "host[:port[:proto]][,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a list of what is given of each."""
+        found = [super(Addresses, self).convert(part, param, ctx) for part in str(value).split(",")]
+        if len(found) > 1 and any(
+            set(one) == {"FQDN", "PORT"} and not one["PORT"].isdigit() for one in found
+        ):
+            self.fail(f"{value!r} is not HOST[:PORT[:PROTO]],…", param, ctx)
+        return found
+
+
 @click.command()
-@click.option("-t", "--type", "kind", type=click.Choice(["backend"]), default="backend", show_default=True,
-              help="What this host is to be.")  # fmt: skip
+@click.option("-t", "--type", "kind", type=click.Choice(TYPES), help="What this host is to be (WODTYPE).")
 @click.option("-g", "--group", metavar="NAME", help="Group of settings to use (WODGROUP).")
-@click.option("-b", "--backend", type=Address(), help="This backend as named inside.")
+@click.option(
+    "-b", "--backend", type=Addresses(), help="This backend as named inside; with -t api-db, all it serves."
+)
 @click.option("-j", "--backend-external", type=Address(), help="This backend as named outside.")
 @click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Number of this backend, from 1.")
 @click.option("-f", "--frontend", type=Address(), help="The portal as named inside.")
@@ -63,7 +85,7 @@ class Address(click.ParamType):
 @click.option("-p", "--post-port", type=int, metavar="PORT", help="Port of action mails (WODPOSTPORT).")
 @click.option("-s", "--sender", metavar="ADDRESS", help="Envelope sender of action mails (WODSENDER).")
 @pass_site
-def up(site: Site, kind: str, **options: Any) -> None:
+def up(site: Site, **options: Any) -> None:
     """Build what is missing, start every service, wait until all are healthy.
 
     Options are remembered for the commands that follow. A second `up` changes nothing, and restarts only what
@@ -73,6 +95,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
     Examples:
       wodctl up
       wodctl up -g staging -b jup.example.net:8000 -s portal@example.net
+      wodctl up -t all
+      wodctl up -t api-db -b one.example.net,two.example.net:8000:https
     """
     site.options = given = _settings_of(options)
     settings = site.settings
@@ -84,14 +108,17 @@ def up(site: Site, kind: str, **options: Any) -> None:
         state.remember("project", site.project)
         ensure_fetched(site)
         settings = site.settings
-        ensure_built(site, site.builder.images())
-        labs = ensure_labs(site)
+        served = backends(settings) if serves_registrations(settings) else []
+        ensure_built(site, _images(site))
+        labs = ensure_labs(site) if "hub" in _wanted(site) else {}
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
-        if settings.WODAPIDB and not state.has_secret("api-password"):
+        if served:
+            api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
+        if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
             raise ConfigProblem(
                 f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
@@ -108,7 +135,9 @@ def up(site: Site, kind: str, **options: Any) -> None:
             ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
         render_appliances(site)
         environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
-        environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
+        if served:
+            environment["WOD_SECRETS_API"] = api_secrets
+        environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
@@ -116,6 +145,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
         if settings.CLEAN:
             _take_back_all(site)
     engine.ensure_answers()
+    if served:
+        update_catalogue(site)
     _say_ready(site, disk)
 
 
@@ -136,8 +167,9 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     site.engine.remove([container["Id"] for container in site.engine.lent()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
-    _compose(site, file, ["stop", "firewall"])
-    _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
+    if "firewall" in _wanted(site):
+        _compose(site, file, ["stop", "firewall"])
+        _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
@@ -216,7 +248,7 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
 def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that options of `up` stand for."""
     found: dict[str, Any] = {}
-    addresses = {"backend": "BE", "backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
+    addresses = {"backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
                  "api": "APIDB", "api_external": "APIDBEXT"}  # fmt: skip
     for option, part in addresses.items():
         for what, value in (options[option] or {}).items():
@@ -225,6 +257,14 @@ def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
                          ("sender", "WODSENDER")):  # fmt: skip
         if options[option] is not None:
             found[name] = options[option]
+    if options["kind"] is not None:
+        found["WODTYPE"] = options["kind"]
+    if len(options["backend"] or ()) == 1:
+        found |= {f"WODBE{what}": value for what, value in options["backend"][0].items()}
+    elif options["backend"]:
+        if options["kind"] != "api-db":
+            raise UsageProblem("-b names several backends.", hint="Only `-t api-db` serves more than one.")
+        found["WODBACKENDS"] = [":".join(map(str, one.values())) for one in options["backend"]]
     if options["any_certificate"]:
         found["WODCURLOPT"] = "-k"
     if options["number"] is not None:
@@ -251,8 +291,9 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
 
 def _ensure_ports_free(site: Site) -> None:
     held = site.engine.published_ports()
-    for name, port in (("WODBEPORT", site.settings.WODBEPORT), ("WODPOSTPORT", site.settings.WODPOSTPORT)):
-        if port in held:
+    for name, service in (("WODBEPORT", "proxy"), ("WODPOSTPORT", "mail"), ("WODAPIDBPORT", "api-db")):
+        port = getattr(site.settings, name)
+        if port in held or service not in _wanted(site):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -274,7 +315,7 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
-    images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
+    images = {f"WOD_IMAGE_{_variable(name)}": builder.tag(name) for name in builder.images()}
     return images | {
         "WOD_STATE": str(site.state),
         "WOD_PROJECT": site.project,
@@ -294,6 +335,8 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         ),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
+        "WODAPIDBPORT": str(settings.WODAPIDBPORT),
+        "WOD_OWN_SCHEDULER": "yes" if settings.WODTYPE == "all" else "",
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
         "WODSCRIPTDIR": settings.WODSCRIPTDIR or nothing,
@@ -322,12 +365,19 @@ def _environment_file(site: Site) -> Path:
 def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = None) -> None:
     """Run Compose. On a terminal it draws what it does; elsewhere its hundred lines would only hide ours."""
     shown = sys.stderr.isatty() if show is None else show
+    words = ["--profile", PROFILE, *words]
     site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=shown)
 
 
 def _start(site: Site, file: Path) -> None:
     try:
-        _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"])
+        wanted = _wanted(site)
+        present = {service.name for service in site.engine.services()}
+        unwanted = sorted(present & (set(_stack(site)) - wanted))
+        if unwanted:
+            _compose(site, file, ["rm", "--stop", "--force", *unwanted])
+        words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
+        _compose(site, file, [*words, *sorted(wanted)])
     except ProgramFailed:
         ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
@@ -354,10 +404,41 @@ def _take_back_all(site: Site) -> None:
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    wanted = set(yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"])
-    if not fetched(site.settings):
-        wanted.remove("fetch")
-    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted)]
+    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(_wanted(site))]
+
+
+def _wanted(site: Site) -> set[str]:
+    """The services that this host should have, by what it is to be."""
+    services = _stack(site)
+    registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
+    fetching = {"fetch"} if fetched(site.settings) else set()
+    if site.settings.WODTYPE == "api-db":
+        return registration | fetching | {"db"}
+    backend = set(services) - registration - {"fetch"}
+    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+
+
+def _stack(site: Site) -> dict[str, Any]:
+    """The services of compose/stack.yml, by name."""
+    services: dict[str, Any] = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    return services
+
+
+def _images(site: Site) -> list[str]:
+    """The images of those services, parents first."""
+    wanted = _wanted(site)
+    # Each service has an image of its name, but for the intake, which is in that of the mail service.
+    needed = (
+        {"base"}
+        | ({"lab", "compiler", "export"} if "hub" in wanted else set())
+        | (wanted - {"intake", "scheduler"})
+    )
+    return [name for name in site.builder.images() if name in needed or name == "fetch"]
+
+
+def _variable(name: str) -> str:
+    """A service's or image's name as it is written in the name of a variable."""
+    return name.upper().replace("-", "_")
 
 
 def _is_well(service: Service) -> bool:
@@ -399,15 +480,30 @@ def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> s
 
 def _say_ready(site: Site, disk: str) -> None:
     s = site.settings
-    click.echo(
-        f"""
-Ready.
-  Participants log in at   {site.url}
-  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}
-  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data
-  Disk                     {disk}
-
-Try it:
-  ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait
-  ./wod student password 3        sets and prints a password for student3"""
-    )
+    lines = ["", "Ready."]
+    if s.WODTYPE != "api-db":
+        lines += [
+            f"  Participants log in at   {site.url}",
+            f"  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}",
+            f"  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data",
+            f"  Disk                     {disk}",
+        ]
+    if s.WODTYPE != "backend":
+        own = f"{s.WODAPIDBEXTPROTO}://{s.WODAPIDBEXTFQDN}:{s.WODAPIDBEXTPORT}"
+        lines += [
+            f"  Registration API         {own}/api, described at {own}/api/docs",
+            f"  Operators' console       {own}/console, as {s.WODAPIDBADMIN} with the password in",
+            f"                           {site.state}/secrets/api-db/admin-password",
+        ]
+    lines += ["", "Try it:"]
+    if s.WODTYPE == "backend":
+        lines += [
+            "  ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait",
+            "  ./wod student password 3        sets and prints a password for student3",
+        ]
+    else:
+        lines += [
+            "  ./wod registration add WKSHP-Welcome101 ada@example.net --name 'Ada Lovelace'",
+            "  ./wod mail list                 what she is told",
+        ]
+    click.echo("\n".join(lines))

@@ -25,6 +25,9 @@ ALIASES = {
 }
 """Short names of the 2023 article, accepted for the names of today."""
 
+TYPES = ("backend", "api-db", "all")
+"""What a host may be."""
+
 STUDENTS_DIRECTORY = "/student"
 """Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
 
@@ -47,6 +50,8 @@ _LAB = re.compile(LAB_NAME)
 _DISTINGUISHED = re.compile(
     r"[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+(,[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+)*"
 )
+_BACKEND = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5}(:https?(:\d{1,7}(:\d{1,5})?)?)?)?")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _REPOSITORY = re.compile(
@@ -72,6 +77,7 @@ class Settings:
     """Effective settings of a site. Derived names (external addresses, WODBASESTDID, …) are filled in."""
 
     WODGROUP: str
+    WODTYPE: str
     WODBEFQDN: str
     WODBEPORT: int
     WODBEPROTO: str
@@ -92,6 +98,19 @@ class Settings:
     WODAPIDBEXTPROTO: str
     WODAPIDB: bool
     WODAPIDBUSER: str
+    WODBACKENDS: list[str]
+    WODAPIDBADMIN: str
+    WODDENYLIST: list[str]
+    WODAPIDBRATE: int
+    WODAPIDBCORS: list[str]
+    WODAPIDBPROXIES: list[str]
+    WODAPIDBPATIENCE: float
+    WODAPIDBHOUR: float
+    WODFEEDBACKURL: str
+    WODSMTPHOST: str
+    WODSMTPPORT: int
+    WODSMTPTLS: str
+    WODSMTPUSER: str
     WODCURLOPT: str
     WODLDAPSRVNAME: str
     WODLDAPPORT: int
@@ -335,6 +354,31 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")
+    for item in values["WODBACKENDS"]:
+        require(
+            bool(_BACKEND.fullmatch(item)),
+            "WODBACKENDS",
+            "HOST[:PORT[:PROTO[:BASE[:SEATS]]]] for each backend",
+        )
+    require(bool(values["WODAPIDBADMIN"]), "WODAPIDBADMIN", "a user name")
+    require(
+        values["WODAPIDBADMIN"] != values["WODAPIDBUSER"], "WODAPIDBADMIN", "another name than WODAPIDBUSER"
+    )
+    require(all(values["WODDENYLIST"]), "WODDENYLIST", "parts of e-mail addresses")
+    require(0 <= values["WODAPIDBRATE"] <= 10**6, "WODAPIDBRATE", "a number from 0")
+    for origin in values["WODAPIDBCORS"]:
+        require(bool(_ORIGIN.fullmatch(origin)), "WODAPIDBCORS", "origins, as https://portal.example.net")
+    for network in values["WODAPIDBPROXIES"]:
+        require(_is_network(network), "WODAPIDBPROXIES", "addresses, or networks as 192.0.2.0/24")
+    require(0.1 <= values["WODAPIDBPATIENCE"] <= 1440, "WODAPIDBPATIENCE", "minutes, from 0.1 to 1440")
+    require(1 <= values["WODAPIDBHOUR"] <= 3600, "WODAPIDBHOUR", "seconds, from 1 to 3600")
+    require(
+        not values["WODSMTPHOST"] or bool(_NAME.fullmatch(values["WODSMTPHOST"])),
+        "WODSMTPHOST",
+        "a host name",
+    )
+    require(values["WODSMTPTLS"] in ("starttls", "tls", "none"), "WODSMTPTLS", "starttls, tls or none")
     require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
@@ -462,4 +506,6 @@ def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, pro
     if values["WODBASESTDID"] == -1:
         values["WODBASESTDID"] = values["WODUSERMAX"] * values["WODBENBR"]
         origins["WODBASESTDID"] = "WODUSERMAX times WODBENBR"
+    if values["WODTYPE"] == "all" and not values["WODAPIDB"]:
+        values["WODAPIDB"], origins["WODAPIDB"] = True, "WODTYPE"
     default("WODSEATSTARTS", processors + 1, "processors of this host, plus one")
