@@ -119,6 +119,9 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            # A key that opens machines of the site, and their host keys as ssh writes them.
+            Owned("secrets/worker/machine-key", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/machine-hosts", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
