@@ -160,7 +160,9 @@ class Builder:
     def appliance_folders(self) -> dict[str, Path]:
         """The folder of each appliance by its name; the private repository's own win."""
         roots = [self.root / "images" / "appliances"]
-        if self._settings.WODPRIVDIR:
+        if self._settings.WODPRIVREPO:
+            roots.append(self._folder.parent / "data/repositories/private/current/appliances")
+        elif self._settings.WODPRIVDIR:
             roots.append(Path(self._settings.WODPRIVDIR) / "appliances")
         found = {
             folder.name: folder

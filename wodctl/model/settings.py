@@ -107,6 +107,7 @@ class Settings:
     WODPRIVDIR: str
     WODPRIVREPO: str
     WODPRIVBRANCH: str
+    WODSYNCMINUTES: int
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -299,6 +300,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
