@@ -1,5 +1,5 @@
-# Jupyter Server of an appliance, beside what the seats' image sets. It is reached under the participant's login and, where
-# the site publishes it, by a port; both times with the token that was made for this lease.
+# Jupyter Server of an appliance, beside what the seats' image sets. It is reached under the participant's login and by
+# a published port, where there is one; both times with the token that was made for this lease.
 import os
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """`wodctl workshop`: which workshops there are, and whether they can be delivered."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.commands.variables import variables
 from wodctl.errors import ContentProblem
+from wodctl.model.manifest import read_manifest
 
 
 @click.group()
@@ -80,6 +82,7 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
     settings, sources = site.settings, site.workshops.variables()
     folders = (site.root / "images" / "lab" / "kernels").glob("*/kernel.json")
     kernels = {folder.parent.name for folder in folders}
+    folders_of_appliances = site.builder.appliance_folders()
     found: dict[str, list[Finding]] = {name: [] for name in names}
     readable = []
     for name in names:
@@ -92,11 +95,27 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         seats = [
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
-        values = partial(sources.of, name)
+        values = partial(
+            _with_appliance, partial(sources.of, name), _sample_values(folders_of_appliances, name)
+        )
         found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found
+
+
+def _sample_values(folders: Mapping[str, Path], workshop: str) -> dict[str, str]:
+    """What the workshop's appliance, if it has one, would hand to the notebooks."""
+    folder = folders.get(workshop.partition("-")[2])
+    if not folder:
+        return {}
+    return read_manifest((folder / "appliance.yml").read_text(), f"{folder.name}/appliance.yml").sample_values
+
+
+def _with_appliance(
+    variables: Callable[[str, int], Mapping[str, Any]], values: Mapping[str, str], mode: str, seat: int
+) -> dict[str, Any]:
+    return {**variables(mode, seat), **values}
 
 
 def _print_findings(name: str, found: list[Finding]) -> None:

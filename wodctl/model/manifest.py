@@ -67,6 +67,13 @@ class Manifest:
     work: str = ""
     ready_seconds: int = 60
 
+    @property
+    def sample_values(self) -> dict[str, str]:
+        """Variables of the notebook with values of the right form, to look at a workshop without an appliance."""
+        ports = {port.publish: "20000" for port in self.ports.values() if port.publish}
+        forms = {"secret": "0" * 48, "url": "http://127.0.0.1/user/student1/appliance/page/"}
+        return ports | {name: forms[kind] for name, value in self.values.items() for kind in value}
+
 
 class _Node:
     """A part of a YAML document that knows its line."""
