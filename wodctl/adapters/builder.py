@@ -357,7 +357,9 @@ def _build_failed(report: _Report, names: Sequence[str], log: Path) -> EnginePro
     if "no space left on device" in last.lower():
         hint = "The disk is full: `docker system df` tells of what, `docker builder prune` frees some of it."
     return EngineProblem(
-        f"The image {report.failed_image or ', '.join(names)} could not be built.\n{last}", hint=hint
+        f"The image {(report.failed_image or ', '.join(names)).replace('appliance-of-', 'of the appliance ')} "
+        f"could not be built.\n{last}",
+        hint=hint,
     )
 
 
