@@ -81,7 +81,12 @@ class Everything:
         self._variables = variables
 
     def needed(self, workshop: Any, seat: int) -> Definition | Machine | None:
-        """What this seat needs for a workshop of the catalogue. Raises ActionFailed if that cannot be had."""
+        """What this seat needs for a workshop of the catalogue. Raises ActionFailed if that cannot be had.
+
+        Nothing, where the site names a machine and gives no key to it: its own scripts do the work then.
+        """
+        if f"IP-{workshop.name}" in self._variables and not self._machines.has_key:
+            return None
         address = address_of(workshop.name, seat, self._variables, workshop.metadata)
         if address is not None:
             return Machine(workshop.name, address, seat)

@@ -66,6 +66,11 @@ class Machines:
         self._key = key
         self.known_hosts = known_hosts
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the site has given a key: without one, its own scripts look after its machines."""
+        return self._key.is_file() and self._key.stat().st_size > 1
+
     def open(self, machine: Machine, password: str, authorized_key: bytes) -> None:
         """The account is empty and fresh, and has this password and this key."""
         self._visit(machine, password, authorized_key.decode().strip())
@@ -75,7 +80,7 @@ class Machines:
         self._visit(machine, password, "")
 
     def _visit(self, machine: Machine, password: str, key: str) -> None:
-        if not self._key.is_file() or self._key.stat().st_size < 2:
+        if not self.has_key:
             raise ActionFailed(
                 f"{machine.workshop} needs the machine {machine.address}, but there is no key to open it.",
                 hint="Write one for the site's administrator there into <state>/secrets/worker/machine-key.",
