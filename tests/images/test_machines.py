@@ -22,7 +22,7 @@ SETUP = """set -eu
 printf '#!/bin/sh\\n[ "$1" = -n ] && shift\\nexec "$@"\\n' > /usr/local/bin/sudo && chmod 755 /usr/local/bin/sudo
 useradd --create-home --shell /bin/bash student3
 useradd --create-home --shell /bin/bash student4
-mkdir -p /run/sshd /root/.ssh && cat > /root/.ssh/authorized_keys && chmod 700 /root/.ssh
+mkdir -p /run/sshd && mkdir -p -m 700 /root/.ssh
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 exec /usr/sbin/sshd -D -f none -o HostKey=/etc/ssh/ssh_host_ed25519_key
 """
@@ -61,14 +61,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("keys")
     for key in ("admin", "student", "stranger"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
-    words = ["docker", "run", "--interactive", "--detach", "--name", NAME, "--user=0", "--entrypoint=sh"]
-    subprocess.run([*words, builder.tag("appliance-base"), "-c", SETUP], input=b"", check=True)
+    words = ["docker", "run", "--detach", "--name", NAME, "--user=0", "--entrypoint=sh"]
+    subprocess.run([*words, builder.tag("appliance-base"), "-c", SETUP], check=True)
     try:
         docker(
             "exec",
             NAME,
             "sh",
             "-c",
+            "mkdir -p -m 700 /root/.ssh && "
             f"echo '{(folder / 'admin.pub').read_text().strip()}' > /root/.ssh/authorized_keys",
         )
         address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", NAME).strip()
