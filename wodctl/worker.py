@@ -32,7 +32,7 @@ from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
 from wodctl.actions.watchdogs import Watchdogs
-from wodctl.adapters.appliances import Appliances
+from wodctl.adapters.appliances import Appliances, Everything
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.directory import Directory
@@ -40,6 +40,7 @@ from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
 from wodctl.adapters.labs import Labs
+from wodctl.adapters.machines import Machines, Opened
 from wodctl.adapters.passwords import Passwords
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
@@ -57,6 +58,8 @@ LDAP_PASSWORD = Path("/run/secrets/ldap-password")
 FIXED_PASSWORD = Path("/run/secrets/fixed-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
+MACHINE_KEY = Path("/run/secrets/machine-key")
+MACHINE_HOSTS = Path("/run/secrets/machine-hosts")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
@@ -152,7 +155,7 @@ def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdo
     )
 
 
-def _appliances(settings: Settings) -> Appliances:
+def _appliances(settings: Settings) -> Everything:
     plan = SeatPlan(
         project=os.environ["WOD_PROJECT"],
         network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
@@ -161,8 +164,13 @@ def _appliances(settings: Settings) -> Appliances:
         uid_base=settings.UIDBASE,
         gid_base=settings.GIDBASE,
     )
-    return Appliances(
-        Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+    return Everything(
+        Appliances(
+            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+        ),
+        Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
+        Opened(Path(STUDENTS_DIRECTORY) / ".machines"),
+        settings.variables,
     )
 
 

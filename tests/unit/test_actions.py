@@ -233,10 +233,10 @@ class Scripts(World):
 class Appliances(World):
     """WKSHP-Lab has one, others have none."""
 
-    def definition(self, workshop: str) -> Any:
-        return "lab" if workshop == "WKSHP-Lab" else None
+    def needed(self, workshop: Any, seat: int) -> Any:
+        return "lab" if workshop.name == "WKSHP-Lab" else None
 
-    def prepare(self, definition: Any, seat: int) -> Any:
+    def prepare(self, needed: Any, seat: int) -> Any:
         return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={})
 
     def start(self, prepared: Any, authorized_key: bytes) -> None:

@@ -68,8 +68,8 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         if _is_shared(flags) or _has_scripts(workshop, site) or site.fixed_password:
             site.passwords.keep(number, order.customer, password)
     with phase("prepare"):
-        definition = site.appliances.definition(workshop.name)
-        prepared = site.appliances.prepare(definition, number) if definition else None
+        needed = site.appliances.needed(workshop, number)
+        prepared = site.appliances.prepare(needed, number) if needed else None
         key_pair = site.homes.new_key_pair()
     warnings: list[str] = []
 

@@ -144,6 +144,9 @@ class StateDirectory:
             Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
             # During a test event: the password of every seat.
             Owned("secrets/worker/fixed-password", WORKER, WORKER, 0o400): "",
+            # A key that opens machines of the site, and their host keys as ssh writes them.
+            Owned("secrets/worker/machine-key", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/machine-hosts", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,

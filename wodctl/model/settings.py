@@ -57,7 +57,6 @@ _SIZE = re.compile(r"(\d+)([KMG]?)")
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
-_ENGINE = re.compile(rf"\d+\.\d+\.\d+\.\d+=(tcp://{_HOST}:\d+|ssh://[a-z_][a-z0-9_-]*@{_HOST}(:\d+)?)")
 _REF = re.compile(r"[A-Za-z0-9_](?!.*\.\.)[A-Za-z0-9._/+-]{0,200}")
 
 
@@ -149,7 +148,6 @@ class Settings:
     WODKEEPACTIONS: int
     WODAPPLIANCES: list[str]
     WODAPPLIANCEPRIVILEGES: list[str]
-    WODAPPLIANCEHOSTS: list[str]
     WODPORTPOOL: str
     WODNOBO: str
     WODNOBOREPO: str
@@ -464,12 +462,6 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
-    for entry in values["WODAPPLIANCEHOSTS"]:
-        require(
-            bool(_ENGINE.fullmatch(entry)),
-            "WODAPPLIANCEHOSTS",
-            "entries as 192.0.2.7=tcp://192.0.2.7:2376 or 192.0.2.7=ssh://wod@192.0.2.7",
-        )
 
 
 def _is_network(text: str) -> bool:
