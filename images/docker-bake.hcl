@@ -7,6 +7,7 @@ variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
+variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
 variable "TAG_HUB" { default = "latest" }
@@ -33,7 +34,7 @@ variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "compiler", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = ["base", "compiler", "db", "doorman", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
 }
 
 target "site" {
@@ -92,6 +93,12 @@ target "doorman" {
   inherits   = ["image"]
   dockerfile = "images/doorman/Dockerfile"
   tags       = ["wod/doorman:${TAG_DOORMAN}"]
+}
+
+target "fetch" {
+  inherits   = ["image"]
+  dockerfile = "images/fetch/Dockerfile"
+  tags       = ["wod/fetch:${TAG_FETCH}"]
 }
 
 target "firewall" {

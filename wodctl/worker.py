@@ -27,11 +27,12 @@ from wodctl.actions.carry_out import carry_out, fan_out
 from wodctl.actions.leases import collect_orphans, end_leases
 from wodctl.actions.site import Site
 from wodctl.actions.tell import tell
-from wodctl.adapters.appliances import Appliances
+from wodctl.adapters.appliances import Appliances, Everything
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
+from wodctl.adapters.machines import Machines, Opened
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
 from wodctl.adapters.workshops import Workshops
@@ -45,6 +46,8 @@ VAULT_PASSWORD = Path("/run/secrets/vault-password")
 API_PASSWORD = Path("/run/secrets/api-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
+MACHINE_KEY = Path("/run/secrets/machine-key")
+MACHINE_HOSTS = Path("/run/secrets/machine-hosts")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
@@ -122,7 +125,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     )
 
 
-def _appliances(settings: Settings) -> Appliances:
+def _appliances(settings: Settings) -> Everything:
     plan = SeatPlan(
         project=os.environ["WOD_PROJECT"],
         network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
@@ -131,8 +134,13 @@ def _appliances(settings: Settings) -> Appliances:
         uid_base=settings.UIDBASE,
         gid_base=settings.GIDBASE,
     )
-    return Appliances(
-        Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+    return Everything(
+        Appliances(
+            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+        ),
+        Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
+        Opened(Path(STUDENTS_DIRECTORY) / ".machines"),
+        settings.variables,
     )
 
 

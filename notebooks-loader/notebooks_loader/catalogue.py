@@ -63,13 +63,15 @@ class Metadata:
 class Workshop:
     """One workshop; `name` is the folder's (`WKSHP-…`) also when it was asked for as a challenge.
 
-    `path` is where its content is, `private` says that this is the private one.
+    `path` is where its content is, `private` says that this is the private one. `oddities` are sentences about
+    what its `wod.yml` says otherwise than it should, and what is understood all the same.
     """
 
     name: str
     path: Path
     metadata: Metadata
     private: bool = False
+    oddities: tuple[str, ...] = ()
 
     @property
     def duration_hours(self) -> float:
@@ -94,10 +96,15 @@ class Catalogue:
                 hint="`wodctl workshop list` shows those that there are.",
             )
         entries: dict[str, Any] = {}
+        oddities: list[str] = []
         for path in found:
-            entries |= _read(path / "wod.yml")
+            read, odd = _read(path / "wod.yml")
+            entries |= read
+            oddities += odd
         metadata = _typed(entries, where=f"{folder}/wod.yml", default_name=folder.removeprefix("WKSHP-"))
-        return Workshop(folder, found[0], metadata, private=found[0].parent != self.public)
+        return Workshop(
+            folder, found[0], metadata, private=found[0].parent != self.public, oddities=tuple(oddities)
+        )
 
     def names(self) -> list[str]:
         """The names of all workshops, in the order of the alphabet, whether or not they can be read."""
@@ -130,14 +137,14 @@ def folder_name(name: str) -> str:
     return f"WKSHP-{match[2]}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys and values of a `wod.yml` as written; nothing if there is no such file."""
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values of a `wod.yml` as written, and what is odd; nothing if there is no such file."""
     where = f"{path.parent.name}/{path.name}"
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST_METADATA + 1)
     except FileNotFoundError:
-        return {}
+        return {}, []
     except OSError as error:
         raise ContentProblem(f"{path} cannot be read: {error.strerror}.") from error
     if len(raw) > _LARGEST_METADATA:
@@ -146,16 +153,30 @@ def _read(path: Path) -> dict[str, Any]:
         )
     try:
         # YAML forbids the tab that some editors leave after a colon; other readers of these files allow it.
-        entries = yaml.safe_load(_TAB_AFTER_KEY.sub(r"\1 ", raw.decode("utf-8-sig")))
+        text = raw.decode("utf-8-sig")
+        entries = yaml.safe_load(_TAB_AFTER_KEY.sub(r"\1 ", text))
     except UnicodeDecodeError as error:
         raise ContentProblem(f"{where} is not UTF-8: byte {error.start} cannot be read.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ContentProblem(f"{where} is not YAML: {_first_line(error)}", hint=_line_hint(error)) from error
     if entries is None:
-        return {}
+        return {}, []
     if not isinstance(entries, dict):
         raise ContentProblem(f"{where} holds a {type(entries).__name__}: expected lines of `key: value`.")
-    return {str(key): value for key, value in entries.items()}
+    return {str(key): value for key, value in entries.items()}, _oddities(text, entries)
+
+
+def _oddities(text: str, entries: Mapping[Any, Any]) -> list[str]:
+    found = [
+        f"wod.yml, line {text[: tab.start()].count(chr(10)) + 1}: a TAB after {tab[1]} YAML wants a blank there."
+        for tab in _TAB_AFTER_KEY.finditer(text)
+    ]
+    seats = entries.get("range")
+    if isinstance(seats, str) or (isinstance(seats, list) and len(seats) == 1):
+        found.append(f"wod.yml: range is written {str(seats)[:40]}: expected two numbers, as in [1, 20].")
+    known = {field.name for field in fields(Metadata)}
+    found += [f"wod.yml: there is no key {str(key)[:40]!r}." for key in entries if str(key) not in known]
+    return found
 
 
 def _first_line(error: Exception) -> str:

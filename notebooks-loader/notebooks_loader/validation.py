@@ -77,11 +77,14 @@ def examine(
             continue
         for source in sources:
             found |= dict.fromkeys(_of_file(source, values, paths, kernels))
-    return sorted([*found, *_of_flags(workshop)], key=lambda one: not one.is_error)
+    odd = [Finding(text, is_error=False) for text in workshop.oddities]
+    return sorted([*found, *odd, *_of_flags(workshop)], key=lambda one: not one.is_error)
 
 
 def examine_seats(workshops: Sequence[Workshop], first: int, last: int) -> list[tuple[str, Finding]]:
     """What is wrong with the seats that workshops ask for, on a site that has `first` to `last`; by their names.
+
+    And workshops that a portal would take for the same.
 
     A workshop that is not active may have a range for later: what is an error in an active one is a warning then.
     """
@@ -98,6 +101,10 @@ def examine_seats(workshops: Sequence[Workshop], first: int, last: int) -> list[
             text = f"wod.yml: capacity is {about.capacity}: its range {lowest} to {highest} is smaller."
             found.append((workshop.name, Finding(text, is_error=False)))
     for one, other in itertools.combinations(workshops, 2):
+        if one.metadata.name == other.metadata.name:
+            # A portal knows workshops by this name.
+            text = f"wod.yml: name is {one.metadata.name[:60]!r}, as that of {other.name}."
+            found.append((one.name, Finding(text, is_error=True)))
         ours, theirs = one.metadata.range, other.metadata.range
         if ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1]:
             shared = max(ours[0], theirs[0]), min(ours[1], theirs[1])

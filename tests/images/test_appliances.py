@@ -96,6 +96,11 @@ def test_what_is_unchanged_is_neither_built_nor_tried_again(redis: Checkout) -> 
     assert (again.returncode, again.stdout) == (0, "Redis101 is up to date.\n")
 
 
+def images() -> set[str]:
+    """The images of Redis101 that the engine has."""
+    return set(docker("image", "ls", "--filter=reference=wod/appliance/redis101", "--quiet").split())
+
+
 FAILURES = {
     "a broken Dockerfile": (
         {"Dockerfile": ("redis-tools", "redis-tools && false")},
@@ -110,7 +115,7 @@ FAILURES = {
         "no licence",
     ),
     "nobody can sign in": (
-        {"Dockerfile": ("USER 65534", "RUN echo 'DenyUsers *' > /etc/ssh/sshd_config.d/no.conf\nUSER 65534")},
+        {"appliance.yml": ("{ssh: ssh}", "{ssh: redis}")},
         "cannot sign in by ssh",
     ),
     "a privilege without a reason": (
@@ -134,7 +139,7 @@ def test_a_failure_is_a_sentence_and_the_former_one_stays(redis: Checkout, failu
     folder = redis.root / "images" / "appliances" / "Redis101"
     former = {name: (folder / name).read_text() for name in changes}
     current = redis.definition("Redis101")
-    before = set(docker("image", "ls", "--filter=reference=wod/appliance/*", "--quiet").split())
+    before = images()
     try:
         for name, (old, new) in changes.items():
             assert old in former[name]
@@ -146,7 +151,7 @@ def test_a_failure_is_a_sentence_and_the_former_one_stays(redis: Checkout, failu
     assert failed.returncode != 0 and "Traceback" not in failed.stderr
     assert sentence in failed.stderr, failed.stderr
     assert redis.definition("Redis101") == current
-    assert set(docker("image", "ls", "--filter=reference=wod/appliance/*", "--quiet").split()) <= before
+    assert images() <= before
     assert redis.left() == ""
 
 

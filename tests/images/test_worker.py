@@ -26,7 +26,7 @@ from wodctl.model.seat import Seat
 NAME = "wodtestworker"
 STATE = Path("/var/lib/wod-test-worker")
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-PHASES = ("claim", "close", "password", "home", "server", "answer")
+PHASES = ("claim", "close", "password", "prepare", "home", "server", "answer")
 PORTAL = {
     "WODAPIDB": "on",
     "WODAPIDBEXTFQDN": "portal",
@@ -466,6 +466,88 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(worker: Worker) -> Non
         docker("rm", "--force", f"{NAME}-small")
         docker("start", NAME)
     worker.done("CREATE", 52, 504)
+
+
+def test_a_workshop_is_delivered_into_the_home_of_somebody_who_works(worker: Worker) -> None:
+    """Whatever he has laid in its place: his new folder is whole and his, the rest of his home as it was."""
+    worker.done("CREATE", 56, 0)
+    home = STATE / "data/students/student56"
+    (home / "notes.txt").write_text("mine")
+    for lay in (
+        lambda place: (place / "more.txt").write_text("x"),
+        lambda place: (place.rename(home / "aside"), place.symlink_to("/etc")),
+    ):
+        lay(home / "WKSHP-Sample")
+        ended = worker.done("DELIVER", 56, 0, "CHLG-Sample")
+        assert [phase["name"] for phase in ended.phases] == ["home"]
+        found = [home / "WKSHP-Sample", *(home / "WKSHP-Sample").rglob("*")]
+        assert {(path.lstat().st_uid, path.lstat().st_gid) for path in found} == {(2056, 2056)}
+        assert {path.name for path in found} == {
+            "WKSHP-Sample", "0-ReadMeFirst.ipynb", "Pictures", "large.png", "wod.yml", "wod-generate-pdf.sh",
+            ".ipynb_checkpoints", "0-ReadMeFirst-checkpoint.ipynb",
+        }  # fmt: skip
+    assert (home / "notes.txt").read_text() == "mine"
+    assert worker.seat(56).state == "ready"
+    assert worker.ask_hub("GET", "said")["running"]["student56"] is True
+    worker.done("PURGE", 56, 0)
+    refused = worker.ended(worker.order("DELIVER", 56, 0))
+    assert (refused.state, "Seat 56 is free" in str(refused.reason)) == ("rejected", True)
+    assert not home.exists()
+
+
+def test_hostile_workshops_are_refused_with_a_reason_and_harm_nobody(worker: Worker) -> None:
+    """Escapes, gigabytes, endless loops, links to secrets, pipes: by file; who works meanwhile notices nothing."""
+    hostile = {
+        "Escape": ("a.sh", "{{ ''.__class__.__mro__ }}", "a.sh, line 1: not allowed"),
+        "Gigabyte": ("a.ipynb", "{{ 'a' * 10 ** 9 }}", "a.ipynb"),
+        "Loop": (
+            "a.sh",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "a.sh",
+        ),
+        "Value": ("a.sh", "{{ EVIL }}", "a.sh"),
+        "Shadow": ("a.sh", "/etc/shadow", "a.sh is a link to '/etc/shadow'"),
+        "Pipe": ("a.sh", None, "a.sh is a device, socket or pipe"),
+        "Many": ("deep", None, "more than 20000 files"),
+    }
+    root = STATE / "workshops"
+    for name, (file, content, _) in hostile.items():
+        make_workshop(root / f"WKSHP-{name}")
+        path = root / f"WKSHP-{name}" / file
+        if name == "Shadow":
+            path.symlink_to(str(content))
+        elif name == "Pipe":
+            os.mkfifo(path)
+        elif name == "Many":
+            for folder in range(100):
+                (path / str(folder)).mkdir(parents=True)
+                for number in range(1000):
+                    (path / str(folder) / str(number)).touch()
+        else:
+            path.write_text(str(content))
+    (root / "ansible/production").mkdir(parents=True)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (root / "ansible/production/variables_WKSHP-Value.yml").write_text(json.dumps({"EVIL": endless}))
+    before = docker("exec", NAME, "sh", "-c", "ls -la /etc /srv /usr/share/wod")
+    started = docker("inspect", "-f", "{{.State.StartedAt}}", NAME)
+    try:
+        orders = {name: worker.order("CREATE", 10 + n, 0, f"WKSHP-{name}") for n, name in enumerate(hostile)}
+        worker.done("CREATE", 57, 0)
+        for name, number in orders.items():
+            ended = worker.ended(number, 120)
+            assert (ended.state, f"WKSHP-{name}" in str(ended.reason)) == ("failed", True), ended
+            assert hostile[name][2] in str(ended.reason), ended.reason
+            assert not (STATE / f"data/students/student{ended.seat}").exists()
+    finally:
+        for name in [f"WKSHP-{one}" for one in hostile] + ["ansible"]:
+            subprocess.run(["rm", "-rf", root / name], check=True)
+    assert docker("inspect", "-f", "{{.State.StartedAt}}", NAME) == started
+    assert docker("exec", NAME, "sh", "-c", "ls -la /etc /srv /usr/share/wod") == before
+    assert os.listdir(STATE / "data/students/.staging") == os.listdir(STATE / "data/students/.trash") == []
+    peak = docker("exec", NAME, "sh", "-c", "grep VmHWM /proc/$(pidof -s python)/status")
+    assert int(peak.split()[1]) < 200_000
+    for seat in [57, *range(10, 10 + len(hostile))]:
+        worker.done("PURGE", seat, 0)
 
 
 def told(worker: Worker, action: Action) -> None:

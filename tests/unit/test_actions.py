@@ -119,6 +119,10 @@ class Homes(World):
         fill(Path("/nowhere"))
         self._do(f"home of {user} for {uid}:{gid}")
 
+    def replace(self, user: str, folder: str, fill: Callable[[Path], None]) -> None:
+        fill(Path("/nowhere"))
+        self._do(f"{folder} of {user}")
+
     def ensure_absent(self, user: str) -> None:
         self._do(f"no home of {user}")
 
@@ -131,9 +135,8 @@ class Workshops(World):
     def workshop(self, name: str) -> Any:
         if name.partition("-")[2] not in ("Welcome101", "Lab"):
             raise ContentProblem(f"No workshop called {name}.")
-        return SimpleNamespace(
-            name=name, duration_hours=2.5, metadata=SimpleNamespace(reset=name == "WKSHP-Lab")
-        )
+        about = SimpleNamespace(reset=name == "WKSHP-Lab")
+        return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=about)
 
     def fill(
         self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int, values: Any
@@ -143,14 +146,17 @@ class Workshops(World):
         self._do(f"{mode} for seat {seat}")
         return ["A notebook is not JSON."] if mode == "CHLG" else []
 
+    def deliver(self, home: Path, workshop: Any, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+        return self.fill(home, workshop, mode, seat, uid, gid, {})
+
 
 class Appliances(World):
     """WKSHP-Lab has one, others have none."""
 
-    def definition(self, workshop: str) -> Any:
-        return "lab" if workshop == "WKSHP-Lab" else None
+    def needed(self, workshop: Any, seat: int) -> Any:
+        return "lab" if workshop.name == "WKSHP-Lab" else None
 
-    def prepare(self, definition: Any, seat: int) -> Any:
+    def prepare(self, needed: Any, seat: int) -> Any:
         return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={})
 
     def start(self, prepared: Any, authorized_key: bytes) -> None:
@@ -683,3 +689,47 @@ def test_nothing_of_an_appliance_stays_where_a_create_fails(stand: Stand, step: 
     assert stand.order("CREATE", workshop="WKSHP-Lab").state == "failed"
     assert stand.done[-1] == "no appliance of seat 3"
     assert stand.register.states[-1] == "failed" and stand.register.hashed is None
+
+
+# --- DELIVER ----
+
+
+def test_a_workshop_is_delivered_where_somebody_works(stand: Stand) -> None:
+    """Into the home alone: server, lease and password stay, and what is odd is said."""
+    with leased_to(stand, 17):
+        before = replace(stand.register.seat_3)
+        ended = stand.order("DELIVER", 0, workshop="CHLG-Lab")
+        assert (ended.state, ended.reason) == ("done", "A notebook is not JSON.")
+        assert stand.done == ["CHLG for seat 3", "WKSHP-Lab of student3"]
+        assert stand.register.seat_3 == before
+
+
+@pytest.mark.parametrize("state", ["free", "preparing", "cleaning", "failed"])
+def test_nothing_is_delivered_to_a_seat_that_is_not_ready(stand: Stand, state: str) -> None:
+    """Its home is absent, or about to be another."""
+    stand.register.seat_3 = Seat(3, state)
+    ended = stand.order("DELIVER", 0)
+    assert ended.state == "rejected"
+    assert f"Seat 3 is {state}" in ended.reason
+    assert stand.done == []
+
+
+@pytest.mark.parametrize(
+    ("workshop", "trouble"), [("WKSHP-Unknown", ""), ("WKSHP-Lab", "WKSHP-Lab of student3")]
+)
+def test_a_delivery_that_cannot_be_made_closes_no_seat(stand: Stand, workshop: str, trouble: str) -> None:
+    """An unknown workshop, a full disk: who works there goes on."""
+    stand.trouble_at = trouble
+    with leased_to(stand, 17):
+        ended = stand.order("DELIVER", 0, workshop=workshop)
+        assert ended.state == "rejected" and ended.reason
+        assert stand.register.seat_3.state == "ready"
+
+
+def test_not_even_one_that_nobody_foresaw_closes_a_seat(stand: Stand) -> None:
+    """It is said, and who works there goes on."""
+    stand.trouble_at, stand.trouble = "WKSHP-Lab of student3", RuntimeError("what is this")
+    with leased_to(stand, 17):
+        ended = stand.order("DELIVER", 0, workshop="WKSHP-Lab")
+        assert ended.state == "failed" and "what is this" in ended.reason
+        assert stand.register.seat_3.state == "ready"

@@ -10,13 +10,15 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-from wodctl.adapters.appliances import Appliances, handed_over, notebooks_in
+from wodctl.adapters.appliances import Appliances, Everything, handed_over, notebooks_in
 from wodctl.adapters.containers import Containers
+from wodctl.adapters.machines import Machine, Machines, Opened
 from wodctl.errors import ActionFailed, ConfigProblem, ContentProblem
 from wodctl.model.appliance import Definition, DefinitionProblem, SeatPlan, documents, work_directory
 from wodctl.model.door import appliance_routes
@@ -247,6 +249,55 @@ def test_a_workshop_whose_appliance_is_not_built_says_so(tmp_path: Path) -> None
         appliances.definition("WKSHP-Lab101")
     assert "wodctl build-appliance Lab101" in refusal.value.hint
     assert appliances.definition("WKSHP-Welcome101") is None
+
+
+def everything(folder: Path, address: Any = None, key: str = "a key") -> Everything:
+    """A site that has Lab101, and names a machine for its workshop."""
+    (folder / "Lab101.json").write_text(defined().to_json())
+    (folder / "key").write_text(key)
+    (folder / "hosts").write_text("192.0.2.8 ssh-ed25519 AAAA\n192.0.2.9 ssh-ed25519 BBBB\n")
+    machines = Machines("wodadmin", folder / "key", folder / "hosts")
+    variables = {} if address is None else {"IP-WKSHP-Lab101": address}
+    appliances = Appliances(NoContainers(), folder, folder, PLAN, "")
+    return Everything(appliances, machines, Opened(folder / "opened"), variables)
+
+
+def lab(multi: bool = False) -> Any:
+    metadata = SimpleNamespace(range=(11, 30), multiappliance=multi, monoappliance=not multi)
+    return SimpleNamespace(name="WKSHP-Lab101", metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("address", "multi", "expected"),
+    [
+        ("192.0.2.7", False, "192.0.2.7"),
+        ("192.0.2.254", True, "192.0.3.0"),
+        (["192.0.2.7", "192.0.2.8"], False, "192.0.2.7"),
+        ("lab.example.net", False, "lab.example.net"),
+    ],
+)
+def test_a_site_says_where_its_machines_are(tmp_path: Path, address: Any, multi: bool, expected: str) -> None:
+    """One for all, or counting up from the first seat of the workshop, past the end of a byte."""
+    found = everything(tmp_path, address).needed(lab(multi), 13)
+    assert found == Machine("WKSHP-Lab101", expected, 13)
+
+
+def test_an_appliance_is_here_unless_the_site_says_otherwise(tmp_path: Path) -> None:
+    assert isinstance(everything(tmp_path).needed(lab(), 13), Definition)
+    assert everything(tmp_path, "192.0.2.7", key="").needed(lab(), 13) is None
+    with pytest.raises(ActionFailed, match="no address"):
+        everything(tmp_path, "x.y.z.t").needed(lab(), 13)
+    site = everything(tmp_path)
+    (tmp_path / "Lab101.json").unlink()
+    with pytest.raises(ActionFailed, match="needs an appliance, and there is none"):
+        site.needed(lab(), 13)
+
+
+def test_the_seat_knows_its_machine_and_no_other(tmp_path: Path) -> None:
+    site = everything(tmp_path, "192.0.2.8")
+    prepared = site.prepare(Machine("WKSHP-Lab101", "192.0.2.8", 13), 13)
+    assert prepared.values["IP-WKSHP-Lab101"] == "192.0.2.8" and prepared.values["PASSSTU"]
+    assert prepared.ssh_files["known_hosts"] == b"192.0.2.8 ssh-ed25519 AAAA\n"
 
 
 def test_notebooks_are_read_from_an_archive_made_to_mislead() -> None:

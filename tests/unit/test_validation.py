@@ -174,6 +174,29 @@ def test_flags_that_are_absent_are_told_by_the_content(
     assert flags(workshop) == expected
 
 
+def test_what_is_written_oddly_is_understood_with_a_warning(root: Path):
+    """A TAB after a colon, a range as text, a key that there is not: as existing files have them, or mistyped."""
+    described(
+        root, "WKSHP-X", "reset: false\nreplayLink:\thttps://youtu.be/x\nrange: [1981-1985]\ncapcity: 5\n"
+    )
+    errors, warnings = found(root)
+    assert errors == []
+    assert warnings == [
+        "wod.yml, line 2: a TAB after replayLink: YAML wants a blank there.",
+        "wod.yml: range is written ['1981-1985']: expected two numbers, as in [1, 20].",
+        "wod.yml: there is no key 'capcity'.",
+    ]
+    assert Catalogue(root).workshop("WKSHP-X").metadata.range == (1981, 1985)
+
+
+def test_two_workshops_of_one_name_are_an_error(tmp_path: Path):
+    """A portal would take them for the same."""
+    workshops = [described(tmp_path, name, "name: The same\n") for name in ("WKSHP-A", "WKSHP-B")]
+    assert [(name, one.is_error, one.text) for name, one in examine_seats(workshops, 1, 100)] == [
+        ("WKSHP-A", True, "wod.yml: name is 'The same', as that of WKSHP-B."),
+    ]
+
+
 def test_flags_that_contradict_the_content_and_addresses_that_are_none_are_warnings(root: Path):
     """As existing files have them; they are accepted all the same."""
     described(

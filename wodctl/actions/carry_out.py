@@ -6,16 +6,17 @@ from typing import Any
 
 from wodctl.actions.cleanup import cleanup, needs_reset, purge, reset
 from wodctl.actions.create import create
+from wodctl.actions.deliver import deliver
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site
 from wodctl.errors import ActionFailed, Unavailable, WodError
 from wodctl.model import registration
-from wodctl.model.order import Order, Rejected, check_order
+from wodctl.model.order import DELIVER, Order, Rejected, check_order
 
 ATTEMPTS = 24
 """How often a step is begun before it is given up: with growing pauses, after about ten minutes."""
 
-_VERBS = {"CREATE": create, "CLEANUP": cleanup, "RESET": reset, "PURGE": purge}
+_VERBS = {"CREATE": create, "CLEANUP": cleanup, "RESET": reset, "PURGE": purge, DELIVER: deliver}
 
 log = logging.getLogger("wod")
 
@@ -49,7 +50,7 @@ def carry_out(seat: int, site: Site) -> None:
         log.exception("action %d: not foreseen", number)
         what = f"Not foreseen: {type(error).__name__}: {error}. The log says where."
         state, outcome = "failed", Outcome(what)
-    if state == "failed":
+    if state == "failed" and step.kind != DELIVER:
         site.seats.set_failed(seat, str(outcome.reason))
     note(phases.list)
     site.actions.end_step(number, seat, state, outcome if site.registration else _untold(outcome))

@@ -44,8 +44,8 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     with phase("password"):
         hashed = password_hash(new_password())
     with phase("prepare"):
-        definition = site.appliances.definition(workshop.name)
-        prepared = site.appliances.prepare(definition, number) if definition else None
+        needed = site.appliances.needed(workshop, number)
+        prepared = site.appliances.prepare(needed, number) if needed else None
         key_pair = site.homes.new_key_pair()
     warnings: list[str] = []
 

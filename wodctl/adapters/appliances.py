@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from wodctl.adapters.containers import Containers
+from wodctl.adapters.machines import Machine, Machines, Opened, address_of, known_keys
 from wodctl.errors import ActionFailed
 from wodctl.model.appliance import (
     HANDED_OVER,
@@ -30,6 +32,7 @@ from wodctl.model.appliance import (
     work_directory,
 )
 from wodctl.model.door import appliance_routes
+from wodctl.model.seat import new_password
 
 STEP = 0.1
 """Seconds between two looks at the health of a container that starts."""
@@ -54,6 +57,84 @@ class Prepared:
     secrets: Mapping[str, str]
     host_key: tuple[bytes, bytes]
     ssh_files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class PreparedMachine:
+    """What a participant's account on a machine of the site, and his notebooks, need to know of each other."""
+
+    machine: Machine
+    password: str
+    values: Mapping[str, object]
+    ssh_files: Mapping[str, bytes]
+
+
+class Everything:
+    """What seats have beside their servers: an appliance here, or an account on a machine that the site names."""
+
+    def __init__(
+        self, appliances: "Appliances", machines: Machines, opened: Opened, variables: Mapping[str, Any]
+    ) -> None:
+        self._appliances = appliances
+        self._machines = machines
+        self._opened = opened
+        self._variables = variables
+
+    def needed(self, workshop: Any, seat: int) -> Definition | Machine | None:
+        """What this seat needs for a workshop of the catalogue. Raises ActionFailed if that cannot be had.
+
+        Nothing, where the site names a machine and gives no key to it: its own scripts do the work then.
+        """
+        if f"IP-{workshop.name}" in self._variables and not self._machines.has_key:
+            return None
+        address = address_of(workshop.name, seat, self._variables, workshop.metadata)
+        if address is not None:
+            return Machine(workshop.name, address, seat)
+        found = self._appliances.definition(workshop.name)
+        if found is None and (workshop.metadata.monoappliance or workshop.metadata.multiappliance):
+            raise ActionFailed(
+                f"{workshop.name} needs an appliance, and there is none.",
+                hint=f"Set IP-{workshop.name} to the address of a machine, or make images/appliances/… for it.",
+            )
+        return found
+
+    def prepare(self, needed: Definition | Machine, seat: int) -> Prepared | PreparedMachine:
+        """Fresh secrets and the values for the notebook; nothing is started."""
+        if isinstance(needed, Definition):
+            return self._appliances.prepare(needed, seat)
+        password = new_password()
+        name = needed.workshop.partition("-")[2].lower()
+        lines = [f"Host {name} {needed.address}", f"    HostName {needed.address}", f"    User {needed.user}",
+                 f"    HostKeyAlias {needed.address}", "    IdentityFile ~/.ssh/id_rsa"]  # fmt: skip
+        return PreparedMachine(
+            needed,
+            password,
+            values={f"IP-{needed.workshop}": needed.address, "PASSSTU": password},
+            ssh_files={
+                "config": ("\n".join(lines) + "\n").encode(),
+                "known_hosts": known_keys(self._machines.known_hosts, needed.address),
+            },
+        )
+
+    def start(self, prepared: Prepared | PreparedMachine, authorized_key: bytes) -> None:
+        """Start the appliance, or open the account; return when it is ready."""
+        if isinstance(prepared, Prepared):
+            self._appliances.start(prepared, authorized_key)
+            return
+        self._opened.note(prepared.machine)
+        self._machines.open(prepared.machine, prepared.password, authorized_key)
+
+    def ensure_absent(self, seat: int) -> None:
+        """The seat has neither. Raises Unavailable while its machine is away."""
+        self._appliances.ensure_absent(seat)
+        machine = self._opened.of(seat)
+        if machine:
+            self._machines.close(machine, new_password())
+            self._opened.forget(seat)
+
+    def notebooks(self, seat: int) -> Sequence[bytes]:
+        """What counts for completion beside the home."""
+        return self._appliances.notebooks(seat)
 
 
 class Appliances:

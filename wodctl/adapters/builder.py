@@ -160,7 +160,9 @@ class Builder:
     def appliance_folders(self) -> dict[str, Path]:
         """The folder of each appliance by its name; the private repository's own win."""
         roots = [self.root / "images" / "appliances"]
-        if self._settings.WODPRIVDIR:
+        if self._settings.WODPRIVREPO:
+            roots.append(self._folder.parent / "data/repositories/private/current/appliances")
+        elif self._settings.WODPRIVDIR:
             roots.append(Path(self._settings.WODPRIVDIR) / "appliances")
         found = {
             folder.name: folder
@@ -355,7 +357,9 @@ def _build_failed(report: _Report, names: Sequence[str], log: Path) -> EnginePro
     if "no space left on device" in last.lower():
         hint = "The disk is full: `docker system df` tells of what, `docker builder prune` frees some of it."
     return EngineProblem(
-        f"The image {report.failed_image or ', '.join(names)} could not be built.\n{last}", hint=hint
+        f"The image {(report.failed_image or ', '.join(names)).replace('appliance-of-', 'of the appliance ')} "
+        f"could not be built.\n{last}",
+        hint=hint,
     )
 
 

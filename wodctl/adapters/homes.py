@@ -5,6 +5,7 @@ old one leaves by one rename to `.trash` and is taken apart there. So a home is 
 absent.
 """
 
+import ctypes
 import errno
 import os
 import secrets
@@ -76,6 +77,27 @@ class Homes:
                 self._remove(staged)
                 raise
 
+    def replace(self, user: str, folder: str, fill: Callable[[Path], None]) -> None:
+        """Put the folder of that name into the user's home, in place of whatever has its name there.
+
+        `fill` makes it below a temporary path and leaves it to the user. In one step the home has the new one:
+        somebody works there. No cell of its notebooks counts as executed.
+        """
+        staged = f"{STAGING}/{user}-{secrets.token_hex(8)}"
+        path = self._root / staged
+        with _explained(f"put {folder} into the home of {user}"):
+            path.mkdir(mode=0o700)
+            try:
+                fill(path)
+                completion.ensure_unexecuted(path / folder)
+                home = os.open(self._root / user, _DIRECTORY)
+                try:
+                    _exchange(path / folder, folder, home)
+                finally:
+                    os.close(home)
+            finally:
+                self._remove(staged)
+
     def ensure_absent(self, user: str) -> None:
         """The user has no home, and the disk has its space back."""
         with _explained(f"remove the home of {user}"):
@@ -106,6 +128,22 @@ class Homes:
         finally:
             os.close(bin_)
         bin_path.rmdir()
+
+
+def _exchange(fresh: Path, name: str, directory: int) -> None:
+    """The directory's entry of that name is `fresh` from now on; `fresh` is what it was before, or gone.
+
+    No name is followed: the participant may make it a link to what he likes, at any moment (rename(2)).
+    """
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    anywhere, no_replace, exchange = -100, 1, 2
+    for _ in range(100):  # he may make and remove it between two tries; a hundred times he will not
+        for flag, expected in ((exchange, errno.ENOENT), (no_replace, errno.EEXIST)):
+            if renameat2(anywhere, os.fsencode(fresh), directory, os.fsencode(name), flag) == 0:
+                return
+            if ctypes.get_errno() != expected:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(fresh))
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(fresh))
 
 
 def _pass_over(directory: int, bin_: int) -> bool:

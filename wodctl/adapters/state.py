@@ -15,12 +15,14 @@ from pathlib import Path
 
 import jinja2
 
-from wodctl.adapters import process
+from wodctl.adapters import process, repositories
 from wodctl.errors import StackProblem
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
 """Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
+# The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
+FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
 """The group whose members reach the database's socket."""
 
@@ -60,6 +62,7 @@ FOLDERS = (
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
+    Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
@@ -72,7 +75,9 @@ FOLDERS = (
     Owned("data/appliances", -1, -1, 0o755),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
-    Owned("data/repositories", -1, -1, 0o755),
+    Owned(repositories.FOLDER, -1, -1, 0o755),
+    Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
+    Owned(f"{repositories.FOLDER}/private", FETCH, FETCH, 0o700),
     Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
@@ -107,6 +112,10 @@ class StateDirectory:
         for folder in FOLDERS:
             (self.path / folder.path).mkdir(exist_ok=True)
         self._ensure_owned(FOLDERS, base_image)
+        keys = sorted(one.name for one in (self.path / repositories.SECRETS).iterdir() if one.is_file())
+        self._ensure_owned(
+            [Owned(f"{repositories.SECRETS}/{key}", FETCH, FETCH, 0o600) for key in keys], base_image
+        )
 
     def ensure_secrets(self, base_image: str) -> str:
         """Generate what is missing; returns a fingerprint that changes with the secrets and tells nothing of them."""
@@ -119,6 +128,9 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            # A key that opens machines of the site, and their host keys as ssh writes them.
+            Owned("secrets/worker/machine-key", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/machine-hosts", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
@@ -142,6 +154,7 @@ class StateDirectory:
         rendered = self.path / "rendered"
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
+        own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
@@ -239,6 +252,12 @@ class StateDirectory:
             os.fsync(file.fileno())
         fresh.chmod(mode)
         fresh.replace(path)
+
+
+def fetched(settings: Settings) -> dict[str, tuple[str, str]]:
+    """The repositories that service `fetch` looks after: those on the network, unless WODSYNCMINUTES is 0."""
+    named = repositories.sources(settings) if settings.WODSYNCMINUTES else {}
+    return {kind: (url, branch) for kind, (url, branch) in named.items() if repositories.is_far(url)}
 
 
 def mail_networks(settings: Settings) -> list[str]:

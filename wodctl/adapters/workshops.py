@@ -69,5 +69,10 @@ class Workshops:
         skeleton.install(home, uid, gid, [folder for folder in skeletons if folder and folder.is_dir()])
         return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
 
+    def deliver(self, home: Path, workshop: Workshop, mode: str, seat: int, uid: int, gid: int) -> list[str]:
+        """Put the workshop alone into a folder that nobody else can write to; as `fill`."""
+        variables = self.variables().of(workshop.name, mode, seat)
+        return delivery.deliver(workshop, mode, seat, variables, home, uid, gid)
+
     def _private(self) -> Path | None:
         return self.private.resolve() if self.private and self.private.is_dir() else None

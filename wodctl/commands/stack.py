@@ -15,10 +15,11 @@ import yaml
 from wodctl.adapters import configuration
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
-from wodctl.adapters.state import StateDirectory
+from wodctl.adapters.repositories import OWNER, Repositories
+from wodctl.adapters.state import StateDirectory, fetched
 from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
 from wodctl.commands.image import ensure_built
-from wodctl.commands.notebooks import ensure_fetched
+from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.site import Site, pass_site
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
 from wodctl.model.manifest import plain_name
@@ -132,7 +133,8 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory. Ends with 0 only if all is well, else with 5.
+    """Show the services: state, health, memory; and repositories that cannot be fetched. Ends with 0 only if all
+    is well, else with 5.
 
     \b
     Example:
@@ -140,13 +142,23 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     site: Site = context.obj
     services = _all_services(site)
+    fetching = Repositories.of(site.root, site.state, site.settings)
+    repositories = [fetching.status(kind) for kind in fetching.kinds()]
     if as_json:
-        click.echo(
-            json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
-        )
+        document = {
+            "url": site.url,
+            "services": [vars(service) for service in services],
+            "repositories": documents(repositories),
+        }
+        click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
-    context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
+        for one in repositories:
+            if one.problem:
+                used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
+                click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
+    well = all(map(_is_well, services)) and not any(one.problem for one in repositories)
+    context.exit(0 if well else StackProblem.exit_code)
 
 
 @click.command()
@@ -246,6 +258,8 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
+        "WOD_FETCHERS": str(int(bool(fetched(settings)))),
+        "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
@@ -296,7 +310,9 @@ def _start(site: Site, file: Path) -> None:
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    wanted = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    wanted = set(yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"])
+    if not fetched(site.settings):
+        wanted.remove("fetch")
     return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted)]
 
 

@@ -42,7 +42,6 @@ _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
-_ENGINE = re.compile(rf"\d+\.\d+\.\d+\.\d+=(tcp://{_HOST}:\d+|ssh://[a-z_][a-z0-9_-]*@{_HOST}(:\d+)?)")
 _REF = re.compile(r"[A-Za-z0-9_](?!.*\.\.)[A-Za-z0-9._/+-]{0,200}")
 
 
@@ -101,7 +100,6 @@ class Settings:
     WODCOOKIEDAYS: float
     WODAPPLIANCES: list[str]
     WODAPPLIANCEPRIVILEGES: list[str]
-    WODAPPLIANCEHOSTS: list[str]
     WODPORTPOOL: str
     WODNOBO: str
     WODNOBOREPO: str
@@ -109,6 +107,7 @@ class Settings:
     WODPRIVDIR: str
     WODPRIVREPO: str
     WODPRIVBRANCH: str
+    WODSYNCMINUTES: int
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
@@ -301,6 +300,7 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
@@ -339,12 +339,6 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
-    for entry in values["WODAPPLIANCEHOSTS"]:
-        require(
-            bool(_ENGINE.fullmatch(entry)),
-            "WODAPPLIANCEHOSTS",
-            "entries as 192.0.2.7=tcp://192.0.2.7:2376 or 192.0.2.7=ssh://wod@192.0.2.7",
-        )
 
 
 def _is_network(text: str) -> bool:

@@ -13,6 +13,7 @@ from dockerspawner import DockerSpawner
 from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import HTTPStreamClosedError
 from traitlets import Instance, Integer, Unicode, default
 
 from wodctl.model.appliance import SeatPlan, read_definitions
@@ -153,7 +154,7 @@ class SeatSpawner(DockerSpawner):
         """Wait in short steps for the port, then for the server behind it; HTTPError if there is none."""
         deadline = time.monotonic() + READY_TIMEOUT
         look_at = time.monotonic() + ALIVE_CHECK
-        while not await self._is_open(ip, port):
+        while not (await self._is_open(ip, port) and await self._answers(ip, port, deadline)):
             now = time.monotonic()
             if now > deadline:
                 raise web.HTTPError(500, f"The server did not answer within {READY_TIMEOUT} seconds.")
@@ -163,10 +164,17 @@ class SeatSpawner(DockerSpawner):
                     raise web.HTTPError(500, "The server ended before it answered.")
                 look_at = now + ALIVE_CHECK
             await asyncio.sleep(STEP)
-        await AsyncHTTPClient().fetch(
-            f"http://{ip}:{port}" + url_path_join(self.server.base_url, "api"),
-            request_timeout=max(1.0, deadline - time.monotonic()),
-        )
+
+    async def _answers(self, ip: str, port: int, deadline: float) -> bool:
+        """Whether the server answers to HTTP. One that hangs up may have ended; the caller finds that out."""
+        try:
+            await AsyncHTTPClient().fetch(
+                f"http://{ip}:{port}" + url_path_join(self.server.base_url, "api"),
+                request_timeout=max(1.0, deadline - time.monotonic()),
+            )
+        except (OSError, HTTPStreamClosedError):
+            return False
+        return True
 
     @staticmethod
     async def _is_open(ip: str, port: int) -> bool:
