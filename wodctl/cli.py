@@ -13,6 +13,7 @@ import click
 from wodctl.commands import (
     action,
     api_db,
+    appliance,
     author,
     bench,
     config,
@@ -26,6 +27,7 @@ from wodctl.commands import (
     student,
     testing,
     user,
+    watchdog,
     workshop,
 )
 from wodctl.commands.site import Site, state_directory
@@ -71,8 +73,12 @@ for command in (
     stack.status,
     stack.logs,
     image.build,
+    appliance.build_appliance,
+    appliance.images,
+    appliance.appliance,
     action.action,
     student.student,
+    watchdog.watchdog,
     workshop.workshop,
     notebooks.notebooks,
     registration.registration,

@@ -21,6 +21,7 @@ DEFAULT_HOURS = 4.0
 
 _NAME = re.compile(r"(WKSHP|CHLG)-([A-Za-z0-9][A-Za-z0-9._-]{0,63})")
 _TAB_AFTER_KEY = re.compile(r"^([A-Za-z]\w*:)[ ]*\t[ \t]*", re.MULTILINE)
+_SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
 _LARGEST_METADATA = 256 * 1024
 _YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -32,7 +33,8 @@ class Metadata:
 
     Absent keys have defaults. `duration` is in hours. `range` is the first and the last seat, both
     included; None when the file gives none. `monoappliance`, `multiappliance` and `varpass` are None when the
-    file leaves them open.
+    file leaves them open. `secrets` are names of values that only the participant's own server may read. `lab` is the
+    image that participants work in; empty: as the notebooks' kernels need it.
     """
 
     name: str = ""
@@ -46,6 +48,7 @@ class Metadata:
     replayId: int = 0
     varpass: bool | None = None
     compile: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     workshopImg: str = ""
     badgeImg: str = ""
     beta: bool = False
@@ -57,6 +60,7 @@ class Metadata:
     replayLink: str = ""
     monoappliance: bool | None = None
     multiappliance: bool | None = None
+    lab: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         if not 0 < hours <= 24 * 365:
             raise ValueError(value)
         return hours
+    if name == "secrets":
+        return _names(value)
     if get_origin(kind) is tuple:
         return _words(value)
     if kind is bool:
@@ -246,6 +252,13 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    words = _words(value)
+    if not all(_SECRET.fullmatch(word) for word in words) or len(set(words)) < len(words):
+        raise ValueError(value)
+    return words
+
+
 def _seats(value: Any) -> tuple[int, int]:
     """First and last seat from `[1, 20]`, `[1-20]` or `1-20`."""
     if isinstance(value, list) and len(value) == 1:
@@ -267,4 +280,6 @@ def _expected(name: str, wanted: Any) -> str:
         return "the first and the last seat, as in [1, 20]"
     if name == "duration":
         return "hours, as in 4"
+    if name == "secrets":
+        return "different names of letters, digits and '_', as in [APITOKEN]"
     return {int: "a whole number", bool: "true or false"}.get((get_args(wanted) or (wanted,))[0], "a text")

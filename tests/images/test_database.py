@@ -497,3 +497,75 @@ def test_a_password_is_changed_only_for_the_one_whose_seat_it_is(database: Backs
     assert database.sql("SELECT password_hash FROM wod.seat") == ["old"]
     operator.set_password_of(3, 17, "new")
     assert database.sql("SELECT password_hash FROM wod.seat") == ["new"]
+
+
+def test_an_operators_lease_is_told_of_with_the_create_of_its_holder(database: Backstage) -> None:
+    """What changes while the seat is lent is owed after what its CREATE owes; for nobody else's CREATE."""
+    operator = connect_as_operator(database.state)
+    number = order(database, "q1", A_CREATE)
+    operator.begin_step(3)
+    operator.end_step(number, 3, "done", Outcome(updates=(active(17, now=True),)))
+    for _ in range(2):
+        operator.owe_holder(3, 17, [fresh_password(3, 100)])
+    operator.owe_holder(3, 18, [fresh_password(3, 100)])
+    assert operator.action(number).owed == [
+        "customer 17 active",
+        "student 103 password",
+        "student 103 password",
+    ]
+    assert operator.debts() == [(3, None, False)]
+
+
+def carried_out(
+    database: Backstage, action: str, customer: int, *, state: str = "done", touched: bool = True
+) -> None:
+    """An action on seat 3 that has ended, and what it made of the seat."""
+    operator = connect_as_operator(database.state)
+    number = operator.submit_action(action, 3, 3, customer, None if action == "PURGE" else "WKSHP-X", "cli")
+    operator.begin_step(3)
+    if touched and action == "CREATE":
+        operator.set_preparing(3, customer, "WKSHP-X", "WKSHP")
+    elif touched and state == "done":
+        operator.set_free(3)
+    operator.end_step(number, 3, state, Outcome("" if state == "done" else "It rained.", touched=touched))
+
+
+@pytest.mark.parametrize(
+    ("history", "order_of", "leaver", "ended"),
+    [
+        ([("CREATE", 17)], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17)], ("CLEANUP", 0), 17, False),
+        ([("CREATE", 17)], ("CREATE", 18), 17, False),
+        ([("CREATE", 17), ("CLEANUP", 17)], ("PURGE", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 0)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 17)], ("CLEANUP", 0), None, False),
+        ([("CREATE", 17), ("CREATE", 18)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CREATE", 18, "failed")], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CREATE", 18, "rejected")], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17), ("CREATE", 18), ("CLEANUP", 18)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 17), ("CREATE", 17)], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17), ("CLEANUP", 17, "failed")], ("CLEANUP", 17), 17, False),
+        ([], ("CLEANUP", 17), 17, False),
+    ],
+)
+def test_whose_lease_an_order_ends(
+    database: Backstage,
+    history: list[tuple[str, ...]],
+    order_of: tuple[str, int],
+    leaver: int | None,
+    ended: bool,
+) -> None:
+    """He who has the seat where the order names nobody; and whether he had left it already, in whatever way."""
+    operator = connect_as_operator(database.state)
+    operator.ensure_seats(1, 5)
+    for action, customer, *state in history:
+        ended_as = state[0] if state else "done"
+        carried_out(database, action, int(customer), state=ended_as, touched=ended_as != "rejected")
+    operator.submit_action(
+        order_of[0], 3, 3, order_of[1], None if order_of[0] == "PURGE" else "WKSHP-X", "cli"
+    )
+    step = operator.begin_step(3)
+    assert (step.leaver, step.ended_before) == (leaver, ended)
+    operator.set_free(3)  # and the worker dies
+    step = operator.begin_step(3)
+    assert (step.leaver, step.attempts) == (leaver, 2)

@@ -15,8 +15,9 @@ import pytest
 from notebooks_loader import delivery, skeleton, tree
 from notebooks_loader.catalogue import Catalogue
 from notebooks_loader.delivery import deliver
-from notebooks_loader.validation import problems
+from notebooks_loader.validation import examine
 from wodctl.errors import ContentProblem
+from wodctl.model.manifest import read_manifest
 
 LOADER = Path(__file__).resolve().parents[2] / "notebooks-loader"
 UID, GID = (2003, 2003) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
@@ -394,7 +395,12 @@ def samples() -> list[str]:
 @pytest.mark.parametrize("name", samples())
 def test_a_sample_has_no_problems(name: str):
     """What comes with the software can be delivered, in both modes, with values that need escaping."""
-    assert problems(Catalogue(LOADER / "workshops").workshop(name), SITE, [1, 100]) == []
+    manifest = LOADER.parent / "images" / "appliances" / name.removeprefix("WKSHP-") / "appliance.yml"
+    values = read_manifest(manifest.read_text(), name).sample_values if manifest.is_file() else {}
+    assert (
+        examine(Catalogue(LOADER / "workshops").workshop(name), lambda mode, seat: SITE | values, [1, 100])
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", samples())
@@ -434,7 +440,9 @@ def test_an_author_is_told_every_problem_at_once(root: Path):
     add(root, "3-c.ipynb", '["no notebook"]')
     add(root, "4-d.ipynb", b'{"cells": "\xff"}')
     add(root, "5-e.sh", "{% nonsense %}")
-    found = problems(Catalogue(root).workshop("WKSHP-X"), SITE, [1, 2])
+    found = [
+        one.text for one in examine(Catalogue(root).workshop("WKSHP-X"), lambda mode, seat: SITE, [1, 2])
+    ]
     assert [problem.partition(":")[0] for problem in found] == [
         "WKSHP-X/1-a.ipynb, line 2",
         "WKSHP-X/2-b.ipynb, line 1 of what it is rendered to",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import Flags, examine, examine_seats, flags
+from notebooks_loader.validation import Flags, examine, examine_maps, examine_seats, flags
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = {"python3", "bash"}
@@ -115,6 +115,15 @@ def test_a_variable_of_one_seat_alone_is_missed_at_the_other(root: Path):
     ]  # fmt: skip
 
 
+def test_a_map_by_seat_that_lacks_seats_is_an_error(root: Path):
+    """Seats in the middle too, which are not rendered. Maps that no file indexes with the seat do not matter."""
+    add(root, "a.sh", "{{ PORT[STDID] }} {{ NAME [ STDID ] }} {{ OTHER['x'] }}")
+    maps = {"PORT": {1: 8001, 2: 8002, 4: 8004}, "NAME": {"1": "a", "2": "b", "3": "c", "4": "d"}}
+    maps |= {"OTHER": {"x": 1}, "UNUSED": {1: 1}, "REPORT": {1: 1}}
+    told = examine_maps(Catalogue(root).workshop("WKSHP-X"), maps, range(1, 5))
+    assert [(one.text, one.is_error) for one in told] == [("PORT has no value for 1 of 4 seats: 3.", True)]
+
+
 @pytest.mark.parametrize(
     "link", ["[" * 300_000, "](" * 150_000, "<a " * 100_000, "`" * 300_000 + " x", "` `` " * 60_000]
 )
@@ -205,7 +214,7 @@ def test_flags_that_contradict_the_content_and_addresses_that_are_none_are_warni
         "varpass: false\nmonoappliance: false\nworkshopImg: '???'\nreplayLink: https://youtu.be/\n",
     )
     add(root, "a.sh", "{{ PASSSTU }} {{ hostvars[inventory_hostname]['IP-WKSHP-X'] }}")
-    errors, warnings = found(root, PASSSTU="x", **{"IP-WKSHP-X": "192.0.2.1"})
+    errors, warnings = found(root, PASSSTU="a-password", **{"IP-WKSHP-X": "192.0.2.1"})
     assert errors == []
     assert warnings == [
         "wod.yml: varpass is false, but a file shows the password (PASSSTU).",

@@ -7,7 +7,7 @@ from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site
 from wodctl.errors import ActionFailed, ContentProblem
 from wodctl.model.order import Order, Rejected
-from wodctl.model.seat import user_name
+from wodctl.model.seat import BY_HAND, user_name
 
 
 def deliver(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
@@ -18,11 +18,10 @@ def deliver(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
     """
     number = order.first
     seat = site.seats.seat(number)
-    state = seat.state if seat else "unknown"
-    if state != "ready":
+    if seat is None or seat.state != "ready":
         raise Rejected(
-            f"Seat {number} is {state}: a workshop is delivered into the home of a seat that is ready. "
-            "CREATE makes it so, and delivers."
+            f"Seat {number} is {seat.state if seat else 'unknown'}: a workshop is delivered into the home of a seat "
+            "that is ready. CREATE makes it so, and delivers."
         )
     uid, gid = site.settings.UIDBASE + number, site.settings.GIDBASE + number
     warnings: list[str] = []
@@ -31,7 +30,10 @@ def deliver(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
             workshop = site.workshops.workshop(str(order.workshop))
 
             def fill(home: Path) -> None:
-                warnings.extend(site.workshops.deliver(home, workshop, str(order.mode), number, uid, gid))
+                password = site.passwords.kept(number, seat.customer or BY_HAND)
+                values = {"PASSSTU": password} if password else {}
+                mode = str(order.mode)
+                warnings.extend(site.workshops.fill(home, workshop, mode, number, uid, gid, None, values))
 
             site.homes.replace(user_name(number), workshop.name, fill)
     except (ContentProblem, ActionFailed) as problem:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import jinja2
 
-from wodctl.adapters import process, repositories
-from wodctl.errors import StackProblem
+from wodctl.adapters import process, quota, repositories
+from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
@@ -29,6 +29,9 @@ DATA = 1808
 
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
+
+LARGEST_LOGO = 64 * 1024
+"""Bytes of a site's logo."""
 
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
@@ -42,10 +45,11 @@ _READ_BY = {
                "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
                "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
                "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
-    "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
-    "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
-            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
-            "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+    "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
+             "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
+    "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
+            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
+            "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -63,6 +67,7 @@ class Owned:
 FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
+    Owned("rendered/appliances", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/api-db", -1, -1, 0o700),
@@ -70,18 +75,23 @@ FOLDERS = (
     Owned("secrets/hub", -1, -1, 0o700),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
+    # The operator's to fill: what his scripts find as files.
+    Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
+    Owned("data/appliances", -1, -1, 0o755),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
     Owned(f"{repositories.FOLDER}/private", FETCH, FETCH, 0o700),
+    Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
 )
@@ -131,6 +141,12 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
+            # During a test event: the password of every seat.
+            Owned("secrets/worker/fixed-password", WORKER, WORKER, 0o400): "",
+            # A key that opens machines of the site, and their host keys as ssh writes them.
+            Owned("secrets/worker/machine-key", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/machine-hosts", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
@@ -164,7 +180,7 @@ class StateDirectory:
             if not (self.path / owned.path).exists():
                 self._write(self.path / owned.path, text, mode=0o600)
         fresh = not (self.path / moderator.path).exists()
-        if fresh or (serves_worker and not self.has_api_password()):
+        if fresh or (serves_worker and not self.has_secret("api-password")):
             password = secrets.token_urlsafe(18)
             for owned in [moderator, *([worker] if serves_worker else [])]:
                 self._write(self.path / owned.path, password, mode=0o600)
@@ -175,9 +191,10 @@ class StateDirectory:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
-    def has_api_password(self) -> bool:
-        """Whether the operator has given the password of the account at the registration API."""
-        return (self.path / "secrets/worker/api-password").stat().st_size > 1
+    def has_secret(self, name: str) -> bool:
+        """Whether the operator has filled in that secret of the worker."""
+        path = self.path / "secrets/worker" / name
+        return path.exists() and path.stat().st_size > 1
 
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""
@@ -185,6 +202,7 @@ class StateDirectory:
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
@@ -231,6 +249,20 @@ class StateDirectory:
         path = self.path / "decisions.json"
         former = json.loads(path.read_text()) if path.exists() else {}
         self._write(path, json.dumps(former | {name: value}, indent=1) + "\n", mode=0o644)
+
+    def limit_disk(self, first_uid: int, seats: int, size: int, files: int, base_image: str) -> str | None:
+        """Give these uids quotas of bytes and files (0: any) where the homes are; why that cannot be, else None."""
+        students = self.path / "data" / "students"
+        if os.geteuid() == 0:
+            return quota.set_limits(students, first_uid, seats, size, files)
+        words = ["/quota.py", "/students", *map(str, (first_uid, seats, size, files))]
+        mounts = {quota.__file__: "/quota.py", str(students): "/students"}
+        options = [
+            f"--mount=type=bind,readonly,source={here},target={there}" for here, there in mounts.items()
+        ]
+        options += ["--network=none", "--user=0", "--cap-drop=ALL", "--cap-add=SYS_ADMIN"]
+        answer = process.run(["docker", "run", "--rm", *options, base_image, "python3", "-I", *words])
+        return answer.strip() or None
 
     def remove(self, folders: Iterable[str], base_image: str) -> None:
         """Remove folders with all that is in them, whoever owns it."""
@@ -288,6 +320,26 @@ def fetched(settings: Settings) -> dict[str, tuple[str, str]]:
     """The repositories that service `fetch` looks after: those on the network, unless WODSYNCMINUTES is 0."""
     named = repositories.sources(settings) if settings.WODSYNCMINUTES else {}
     return {kind: (url, branch) for kind, (url, branch) in named.items() if repositories.is_far(url)}
+
+
+def logo_of(private: str) -> str:
+    """The picture branding/logo.svg or .png of a private repository, as an address that holds it; else nothing.
+
+    Raises ConfigProblem for a file that is no such picture, or a large one: it comes with each page.
+    """
+    for name, kind in (("logo.svg", "image/svg+xml"), ("logo.png", "image/png")):
+        path = Path(private, "branding", name)
+        if not private or not path.is_file():
+            continue
+        content = path.read_bytes() if path.resolve().is_relative_to(Path(private).resolve()) else b""
+        is_one = content.startswith(b"\x89PNG\r\n") if kind == "image/png" else b"<svg" in content[:2000]
+        if not is_one or len(content) > LARGEST_LOGO:
+            raise ConfigProblem(
+                f"{path} is not a picture for the hub's pages: expected {kind}, at most {LARGEST_LOGO // 1024} KiB.",
+                hint="Save it smaller, or take it away: BRANDINGLOGOURL may name one on a web server.",
+            )
+        return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return ""
 
 
 def mail_networks(settings: Settings) -> list[str]:

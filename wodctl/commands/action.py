@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 import click
@@ -96,7 +97,8 @@ def list_(site: Site, rejected: bool, limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the action as JSON.")
 @pass_site
 def show(site: Site, number: int, as_json: bool) -> None:
-    """Show one action: its phases, how long each took, the reason if it failed, what the portal is still to be told.
+    """Show one action: its phases, how long each took, the reason if it failed, what the site's scripts wrote, what
+    the portal is still to be told.
 
     \b
     Example:
@@ -118,6 +120,9 @@ def show(site: Site, number: int, as_json: bool) -> None:
     facts += [("owed", update) for update in found.owed]
     facts += [(f"  {phase['name']}", _seconds(phase["seconds"])) for phase in found.phases]
     click.echo(table((), facts))
+    for phase in found.phases:
+        if "output" in phase:
+            click.echo(f"\n{phase['name']}:\n{indent(phase['output'].rstrip(), '  ')}")
 
 
 @action.command()

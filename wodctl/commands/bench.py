@@ -81,6 +81,60 @@ class Measurement:
             self._clean(seats)
         return found
 
+    def mails(self) -> list[Result]:
+        """Two hundred mails at once, five leases of each of twenty seats: acknowledged when, carried out when.
+
+        Raises ActionFailed if one is lost, doubled or not carried out.
+        """
+        seats, leases = self._free_seats(20), 5
+        customers = {seat: [self.customer + 1000 * seat + n for n in range(leases)] for seat in seats}
+        sent: dict[tuple[str, int], tuple[float, float]] = {}
+        before = max((a.id for a in self.database.actions(only_rejected=False, limit=1)), default=0)
+
+        def send_all(seat: int) -> None:
+            for customer in customers[seat]:
+                for action in ("CREATE", "CLEANUP"):
+                    begun = time.time()
+                    acknowledged = send_action_mail(self.site.settings, action, seat, customer, self.workshop)
+                    sent[action, customer] = begun, acknowledged
+
+        with ThreadPoolExecutor(len(seats)) as pool:
+            list(pool.map(send_all, seats))
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            found = [a for a in self.database.actions(only_rejected=False, limit=1000)
+                     if a.id > before and (a.action, a.customer) in sent]  # fmt: skip
+            if len(found) >= len(sent) and all(a.finished for a in found):
+                break
+            if time.monotonic() > deadline:
+                raise ActionFailed(f"{len(sent)} mails were not carried out within {DEADLINE:.0f} s.")
+            time.sleep(0.3)
+        wrong = [a for a in found if a.state != "done"]
+        if wrong or len(found) != len(sent):
+            raise ActionFailed(
+                f"{len(sent)} mails became {len(found)} actions; {len(wrong)} of them are not done.",
+                hint=f"`wodctl action show {(wrong or found)[0].id}` tells of one.",
+            )
+        self.customer += 10 * max(seats)
+        waits = [
+            a.finished.timestamp() - sent[str(a.action), a.customer or 0][1] for a in found if a.finished
+        ]
+        name = f"mail {{}}, {len(sent)} at once"
+        return [
+            Result.of(name.format("acknowledged"), "s", [end - begun for begun, end in sent.values()]),
+            Result.of(name.format("carried out"), "s", waits),
+        ]
+
+    def seats(self) -> list[Result]:
+        """Two thousand seats made known to the site, and given up again."""
+        settings = self.site.settings
+        first, last = settings.WODUSERMIN, settings.WODUSERMAX
+        start = time.monotonic()
+        self.database.ensure_seats(first, max(last, first + 1999))
+        spent = time.monotonic() - start
+        self.database.ensure_seats(first, last)
+        return [Result.of("2000 seats ensured", "s", [spent])]
+
     def delivery(self) -> list[Result]:
         """Ten notebooks and 5 MB into homes beside the students': by us, and by ansible-core in the same run.
 
@@ -274,6 +328,8 @@ class _Registrar:
 MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
     "create": Measurement.create,
     "burst": Measurement.burst,
+    "mails": Measurement.mails,
+    "seats": Measurement.seats,
     "delivery": Measurement.delivery,
     "memory": Measurement.memory,
     "images": Measurement.images,
@@ -288,8 +344,8 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @pass_site
 def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> None:
-    """Measure this host with real action mails on free seats: create, burst, delivery, memory, images;
-    registration and up only when named.
+    """Measure this host with real action mails on free seats: create, burst, mails, seats, delivery, memory,
+    images; registration and up only when named.
 
     `up` stops the stack and starts it again, three times, and is refused while a seat is in use. `registration`
     starts a registration API of its own for the measurement.

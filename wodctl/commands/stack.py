@@ -13,19 +13,25 @@ import click
 import yaml
 
 from wodctl.adapters import configuration
+from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
 from wodctl.adapters.state import StateDirectory, fetched
-from wodctl.commands.image import ensure_built
+from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
+from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
 from wodctl.model.backend import backends
-from wodctl.model.settings import TYPES
+from wodctl.model.manifest import plain_name
+from wodctl.model.seat import user_name
+from wodctl.model.settings import TYPES, size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
+FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
 HUB_HOST, PROXY_HOST = 2, 3
 """Places of the hub and the proxy within the seats' network; the gateway has the first."""
 
@@ -104,6 +110,7 @@ def up(site: Site, **options: Any) -> None:
         settings = site.settings
         served = backends(settings) if serves_registrations(settings) else []
         ensure_built(site, _images(site))
+        labs = ensure_labs(site) if "hub" in _wanted(site) else {}
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
@@ -111,23 +118,36 @@ def up(site: Site, **options: Any) -> None:
         secrets = state.ensure_secrets(base)
         if served:
             api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
-        if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_api_password():
+        if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
             raise ConfigProblem(
                 f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
+        if settings.WODLDAPSRVNAME and not state.has_secret("ldap-password"):
+            raise ConfigProblem(
+                f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
+                hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
+            )
+        if state.has_secret("fixed-password"):
+            click.secho(FIXED, fg="red", err=True)
         fingerprints = state.render(settings)
-        environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
+        for name in settings.WODAPPLIANCES:
+            ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
+        render_appliances(site)
+        environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         if served:
             environment["WOD_SECRETS_API"] = api_secrets
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
+        disk = _ensure_disk_quotas(site, state, base)
+        if settings.CLEAN:
+            _take_back_all(site)
     engine.ensure_answers()
     if served:
         update_catalogue(site)
-    _say_ready(site)
+    _say_ready(site, disk)
 
 
 @click.command()
@@ -144,8 +164,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     file = _environment_file(site)
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
-    seats = site.engine.seats()
-    site.engine.remove([container["Id"] for container in seats])
+    site.engine.remove([container["Id"] for container in site.engine.lent()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     if "firewall" in _wanted(site):
@@ -162,8 +181,9 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory; and repositories that cannot be fetched. Ends with 0 only if all
-    is well, else with 5.
+    """Show the services: state, health, memory; what the registration API is still to be told; the disk.
+
+    Ends with 0 only if all services are well and all repositories can be fetched, else with 5.
 
     \b
     Example:
@@ -173,21 +193,32 @@ def status(context: click.Context, as_json: bool) -> None:
     services = _all_services(site)
     fetching = Repositories.of(site.root, site.state, site.settings)
     repositories = [fetching.status(kind) for kind in fetching.kinds()]
+    disk = StateDirectory(site.state, site.root).remembered("disk")
+    well = {service.name for service in services if _is_well(service)}
+    debts = connect_as_operator(site.state).debts() if {"db", "worker"} <= well else []
     if as_json:
         document = {
             "url": site.url,
             "services": [vars(service) for service in services],
             "repositories": documents(repositories),
+            "disk": disk,
+            "owed": [{"updates": n, "problem": problem, "refused": refused} for n, problem, refused in debts],
         }
         click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
+        click.echo(f"Disk: {disk or 'not known yet'}")
         for one in repositories:
             if one.problem:
                 used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
                 click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
-    well = all(map(_is_well, services)) and not any(one.problem for one in repositories)
-    context.exit(0 if well else StackProblem.exit_code)
+        for count, problem, refused in debts:
+            what = "was refused" if refused else "is still to be told"
+            click.secho(f"The registration API {what}: {count} updates. {problem or ''}".rstrip(), fg="red")
+        if StateDirectory(site.state, site.root).has_secret("fixed-password"):
+            click.secho(FIXED, fg="red")
+    all_is_well = len(well) == len(services) and not any(one.problem for one in repositories)
+    context.exit(0 if all_is_well else StackProblem.exit_code)
 
 
 @click.command()
@@ -275,11 +306,12 @@ def _ensure_ports_free(site: Site) -> None:
                 ) from None
 
 
-def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
-    """The variables of compose/stack.yml, without fingerprints."""
+def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]) -> dict[str, str]:
+    """The variables of compose/stack.yml, without fingerprints; `labs` are the images of those that there are."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
-    upper_half = list(network.subnets())[1]
+    # The quarters are for appliances, nobody, seats, and whoever else is started there, which gets the last.
+    last_quarter = list(network.subnets(prefixlen_diff=2))[3]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
@@ -291,18 +323,23 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
         "WOD_SEAT_BRIDGE": f"wod-{mark}",
         "WOD_SEAT_SUBNET": str(network),
-        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
+        "WOD_LAB_KERNELS": " ".join(
+            f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
+        ),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         "WODAPIDBPORT": str(settings.WODAPIDBPORT),
         "WOD_OWN_SCHEDULER": "yes" if settings.WODTYPE == "all" else "",
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
+        "WODSCRIPTDIR": settings.WODSCRIPTDIR or nothing,
         "WODPRIVDIR": nothing if settings.WODPRIVREPO else settings.WODPRIVDIR or nothing,
     }
 
@@ -353,6 +390,17 @@ def _start(site: Site, file: Path) -> None:
         ) from None
 
 
+def _take_back_all(site: Site) -> None:
+    database, homes = connect_as_operator(site.state), site.state / "data" / "students"
+    used = [
+        seat.number
+        for seat in database.seats()
+        if seat.state != "free" or (homes / user_name(seat.number)).exists()
+    ]
+    click.echo(f"CLEAN is on: taking {len(used)} seats back …")
+    take_back(database, used)
+
+
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
@@ -380,7 +428,11 @@ def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
     wanted = _wanted(site)
     # Each service has an image of its name, but for the intake, which is in that of the mail service.
-    needed = {"base"} | ({"lab"} if "hub" in wanted else set()) | (wanted - {"intake", "scheduler"})
+    needed = (
+        {"base"}
+        | ({"lab", "compiler", "export"} if "hub" in wanted else set())
+        | (wanted - {"intake", "scheduler"})
+    )
     return [name for name in site.builder.images() if name in needed or name == "fetch"]
 
 
@@ -406,7 +458,27 @@ def _print_services(site: Site, services: list[Service]) -> None:
     click.echo(f"{'':32} {total / 2**20:6.0f} MiB\n{site.url}")
 
 
-def _say_ready(site: Site) -> None:
+def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> str:
+    """Let the kernel keep each seat to WODSEATDISK and WODSEATFILES where it can; says which it is, and remembers."""
+    s = site.settings
+    size = size_in_bytes(s.WODSEATDISK)
+    words = (
+        f"{s.WODSEATDISK if size else 'any size'}, {s.WODSEATFILES or 'any number of'} files for each seat"
+    )
+    reason = state.limit_disk(
+        s.UIDBASE + s.WODUSERMIN, s.WODUSERMAX - s.WODUSERMIN + 1, size, s.WODSEATFILES, base_image
+    )
+    if not reason:
+        said = f"{words}, by quotas of the file system"
+    elif size or s.WODSEATFILES:
+        said = f"{words}, by the watchdog `disk` ({reason})"
+    else:
+        said = "no limit"
+    state.remember("disk", said)
+    return said
+
+
+def _say_ready(site: Site, disk: str) -> None:
     s = site.settings
     lines = ["", "Ready."]
     if s.WODTYPE != "api-db":
@@ -414,6 +486,7 @@ def _say_ready(site: Site) -> None:
             f"  Participants log in at   {site.url}",
             f"  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}",
             f"  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data",
+            f"  Disk                     {disk}",
         ]
     if s.WODTYPE != "backend":
         own = f"{s.WODAPIDBEXTPROTO}://{s.WODAPIDBEXTFQDN}:{s.WODAPIDBEXTPORT}"
