@@ -16,8 +16,9 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from wodctl.adapters.builder import Builder
 from wodctl.adapters.hub import Hub as WorkersHub
 from wodctl.adapters.state import DB, DOORMAN, FOLDERS, GATE, HUB, PROXY
 from wodctl.model import seat_pass
+from wodctl.model.appliance import SeatPlan
 
 PASSWORD = "correct-horse-7"  # noqa: S105
 STARTS = 2
@@ -549,9 +551,8 @@ def test_a_participant_sees_nobody_else(hub: Hub, seat_one: dict[str, Any]) -> N
 
 
 def test_a_servers_token_is_good_for_its_seat_only(hub: Hub, seat_one: dict[str, Any]) -> None:
-    """With the token that a participant finds in his server's environment nothing can be had of the hub."""
-    environment = dict(line.split("=", 1) for line in seat_one["Config"]["Env"])
-    own = environment["JUPYTERHUB_API_TOKEN"]
+    """With the token that a participant finds in his kernel's environment nothing can be had of the hub."""
+    own = token_of(hub, 1)
     assert hub.call("GET", "/user", own)[1]["name"] == "student1"
     for method, path in [("GET", "/users"), ("POST", "/users/student2"), ("POST", "/users/student1/tokens")]:
         assert hub.call(method, path, own)[0] in (403, 404), path
@@ -682,7 +683,7 @@ def test_a_participant_gets_the_lab_of_his_workshop_and_cannot_choose(hub: Hub) 
     """Whom the worker put into a lab's group has it, at each start; whoever asks for one himself is refused."""
     try:
         assert hub.start(2) == 201
-        token = _environment(hub.seat(2))["JUPYTERHUB_API_TOKEN"]
+        token = token_of(hub, 2)
         assert hub.call("POST", "/groups/lab-other", token)[0] in (403, 404)
         hub.stop(2)
         refused, _ = hub.call("POST", "/users/student2/server", token, body={"image": hub.other_lab})
@@ -707,14 +708,10 @@ def _image(container: str) -> str:
     return docker("inspect", "--format={{.Config.Image}}", container).strip()
 
 
-def _environment(container: str) -> dict[str, str]:
-    [about] = json.loads(docker("inspect", container))
-    return dict(line.split("=", 1) for line in about["Config"]["Env"])
-
-
 def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) -> None:
-    """A server's environment holds its own token, no other secret, and nothing of how the site is built."""
+    """A server's container is made with no secret, not even its own token, and nothing of how the site is built."""
     environment = "\n".join(seat_one["Config"]["Env"])
+    assert "API_TOKEN" not in environment
     for name in ("admin-token", "cookie-secret", "proxy-password", "seat-key"):
         assert (hub.state / "secrets" / name).read_text() not in environment, name
     assert (
@@ -722,6 +719,68 @@ def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) ->
         and str(hub.state) not in environment
         and "postgresql" not in environment
     )
+
+
+ASK = """
+import http.client, sys
+hub = http.client.HTTPConnection("hub", 8081, timeout=10)
+headers = {"Forwarded": f"for={sys.argv[1]}"} | dict.fromkeys(["X-Forwarded-For", "X-Real-Ip"], sys.argv[1])
+hub.request("GET", "/hub/seat-token", headers=headers if sys.argv[1] else {})
+answer = hub.getresponse()
+print(answer.status, answer.read().decode())
+"""
+
+
+def test_a_servers_token_is_told_to_its_address_alone_and_while_it_starts(hub: Hub) -> None:
+    """Neither a neighbour, nor the proxy, nor a header gets it; the server does, and nobody sees it in passing."""
+    address = SeatPlan(hub.project, IPv4Network(SUBNET), 1, 20, 2000, 2000).seat_address(8)
+    in_its_place = ["run", "--rm", f"--network=container:{hub.seat(8)}", "--entrypoint=python3"]
+
+    def told_to_itself() -> str:
+        return docker(*in_its_place, hub.images["lab"], "-c", ASK, "").strip()
+
+    def starting(pool: ThreadPoolExecutor) -> Future[int]:
+        """A start that has come as far as its container and no further."""
+        start = pool.submit(hub.start, 8)
+        wait_until(lambda: docker("pause", hub.seat(8), check=False).strip() == hub.seat(8))
+        assert not start.done()
+        return start
+
+    assert hub.start(2) == 201
+    told = []
+    try:
+        for _ in range(2):
+            with ThreadPoolExecutor(1) as pool:
+                start = starting(pool)
+                try:
+                    assert address in docker("inspect", hub.seat(8))
+                    told.append(told_to_itself())
+                    for claim in (address, ""):
+                        said = docker("exec", hub.seat(2), "python3", "-c", ASK, claim)
+                        assert said.startswith("403 "), said
+                    browser = hub.browser()
+                    browser.claim(address)
+                    page = browser.get("/hub/seat-token")
+                    assert page.status == 403 and page.text not in told
+                    directly = Browser(f"http://{hub.address('hub')}:8081")
+                    directly.claim(address)
+                    assert directly.get("/hub/seat-token").status == 403
+                finally:
+                    docker("unpause", hub.seat(8))
+                assert start.result() == 201
+            assert told_to_itself().startswith("403 ")
+            assert told[-1] == f"200 {token_of(hub, 8)}"
+            token = told[-1].removeprefix("200 ")
+            assert len(token) >= 32 and hub.call("GET", "/user", token)[1]["name"] == "student8"
+            seen = [docker("inspect", hub.seat(8)), docker("top", hub.seat(8), "-eo", "pid,args")]
+            seen += [log_of(hub, "1h", container) for container in (hub.seat(8), hub.container("hub"))]
+            assert not [text for text in seen if token in text]
+            hub.stop(8)
+        first, second = (said.removeprefix("200 ") for said in told)
+        assert first != second and hub.call("GET", "/user", first)[0] == 403
+    finally:
+        for seat in (2, 8):
+            hub.call("DELETE", f"/users/student{seat}")
 
 
 def test_a_server_is_ready_when_the_start_is_answered(hub: Hub) -> None:
@@ -824,9 +883,9 @@ def test_a_seat_that_the_site_gave_up_can_be_cleared_away(hub: Hub) -> None:
         restart_with(hub, SETTINGS)
 
 
-def log_of(hub: Hub, since: str) -> str:
-    """What the hub has written."""
-    words = ["docker", "logs", "--since", since, hub.container("hub")]
+def log_of(hub: Hub, since: str, container: str = "") -> str:
+    """What the hub, or another container, has written."""
+    words = ["docker", "logs", "--since", since, container or hub.container("hub")]
     return subprocess.run(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     ).stdout
@@ -886,6 +945,14 @@ def test_the_hub_waits_for_the_engine(hub: Hub, seat_one: dict[str, Any]) -> Non
     hub.wait_until_api_answers()
     assert hub_says_ready(hub, 1)
     assert exists(hub.seat(1))
+
+
+def token_of(hub: Hub, seat: int) -> str:
+    """The token of a seat's server, as its participant finds it."""
+    kernel = hub.server(seat, "/api/kernels", "POST", b'{"name": "python3"}')["id"]
+    url = f"ws://{hub.address('proxy')}:8000/user/student{seat}/api/kernels/{kernel}/channels"
+    with connect(url, additional_headers=hub.headers(seat)) as channels:
+        return run_cell(channels, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").strip()
 
 
 def run_cell(channels: ClientConnection, code: str) -> str:

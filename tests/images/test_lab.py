@@ -97,6 +97,8 @@ class Hub(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("token ")
         if self.path.rstrip("/") == "/hub/api":
             self.answer(200, {"version": "6.1.1"})
+        elif self.path == "/hub/seat-token":
+            self.say(200, b"of-student3")
         elif token in USERS:
             self.answer(200, {"kind": "user", "name": token.removeprefix("of-"), "scopes": [USERS[token]]})
         else:
@@ -107,7 +109,9 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(200, {})
 
     def answer(self, status: int, body: dict[str, object]) -> None:
-        content = json.dumps(body).encode()
+        self.say(status, json.dumps(body).encode())
+
+    def say(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("X-JupyterHub-Version", "6.1.1")
         self.send_header("Content-Length", str(len(content)))
@@ -194,7 +198,6 @@ def start(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
     environment = {
         "HOME": "/student/student3",
         "JUPYTERHUB_ACTIVITY_URL": f"{api}/users/student3/activity",
-        "JUPYTERHUB_API_TOKEN": "of-student3",
         "JUPYTERHUB_API_URL": api,
         "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-student3",
         "JUPYTERHUB_DEFAULT_URL": "/lab",
@@ -411,10 +414,22 @@ def test_its_health_is_checked(image: str, seat: Seat):
         (["--tmpfs=/var/lib/extrausers"], "JUPYTERHUB_USER is ''"),
         (["--env=JUPYTERHUB_USER=student3", "--env=HOME=/student/student3"], "HOME is '/student/student3'"),
         (["--env=JUPYTERHUB_USER=student3", "--env=HOME=/tmp", "--tmpfs=/tmp"], "expected a tmpfs"),
+        (
+            [
+                *[
+                    "--env=JUPYTERHUB_USER=student3",
+                    "--env=HOME=/tmp",
+                    "--tmpfs=/tmp",
+                    "--tmpfs=/var/lib/extrausers",
+                ],
+                "--env=JUPYTERHUB_API_URL=http://127.0.0.1:9/hub/api",
+            ],
+            "the hub at 127.0.0.1:9 does not tell this server's token",
+        ),
     ],
 )
 def test_a_wrong_start_says_what_is_missing(image: str, arguments: list[str], sentence: str):
-    """A container without its name, home or tmpfs ends at once, with a sentence."""
+    """A container without its name, home, tmpfs or token ends at once, with a sentence."""
     words = ["docker", "run", "--rm", "--read-only", "--network=none", f"--user={UID}:{UID}", *arguments]
     done = subprocess.run([*words, image], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and sentence in done.stderr

@@ -18,6 +18,7 @@ from traitlets import Float, Integer, Unicode
 from wod_hub.failures import Failures, Guesser
 from wod_hub.login import SeatLoginHandler, SeatLogoutHandler
 from wod_hub.notices import Register, SeatHandler
+from wod_hub.spawner import SeatTokenHandler
 from wodctl.model.seat import new_password, password_hash
 
 CHECKS_AT_ONCE = 2
@@ -59,8 +60,13 @@ class SeatAuthenticator(Authenticator):
     _nobody = password_hash(new_password())
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
-        """Login and logout in our way, which is found before the hub's; and what pages of seats ask."""
-        return [(r"/login", SeatLoginHandler), (r"/logout", SeatLogoutHandler), (r"/seat", SeatHandler)]
+        """Login and logout in our way, which is found before the hub's; and what pages and servers of seats ask."""
+        return [
+            (r"/login", SeatLoginHandler),
+            (r"/logout", SeatLogoutHandler),
+            (r"/seat", SeatHandler),
+            (r"/seat-token", SeatTokenHandler),
+        ]
 
     @cached_property
     def register(self) -> Register:

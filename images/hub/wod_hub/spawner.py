@@ -4,12 +4,14 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from http import HTTPStatus
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import docker
 from dockerspawner import DockerSpawner
+from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient
@@ -33,6 +35,9 @@ ALIVE_CHECK = 1.0
 CPU_SHARES = 16
 """Of 1024 that a service has: sixty busy seats together weigh about as much as the hub or the database alone."""
 
+TOKEN_VARIABLES = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
+"""Where JupyterHub tells a server its token: anybody who may inspect the container would see it."""
+
 
 class SeatSpawner(DockerSpawner):
     """Starts `student<n>`'s server as the container `<project>-student<n>`, as that seat and in its limits.
@@ -52,6 +57,9 @@ class SeatSpawner(DockerSpawner):
     definitions = Instance(Path, help="Folder with the definitions of appliances.").tag(config=True)
     pids_limit = Integer(512, help="Processes and threads of one seat.").tag(config=True)
     starts = Integer(3, help="Servers that may be starting at the same time.").tag(config=True)
+
+    tokens: ClassVar[dict[str, str]] = {}
+    """What servers that are being started will ask for, by the addresses that they will ask from."""
 
     _turns: asyncio.Semaphore | None = None
     _executor = ThreadPoolExecutor(16, thread_name_prefix="engine")
@@ -126,9 +134,10 @@ class SeatSpawner(DockerSpawner):
         return [{"type": "bind", "source": f"{self.homes}/{self.user.name}", "target": self.home}]
 
     def get_env(self) -> dict[str, str]:
-        """JupyterHub's variables for this one server, and who and where it is; nothing of the hub's own."""
+        """JupyterHub's variables for this one server, and who and where it is; no secret, nothing of the hub's own."""
         who = {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
-        return super().get_env() | who | {"WOD_TITLE": self.title}
+        known = {name: value for name, value in super().get_env().items() if name not in TOKEN_VARIABLES}
+        return known | who | {"WOD_TITLE": self.title}
 
     async def get_command(self) -> None:
         """The image's own."""
@@ -140,10 +149,15 @@ class SeatSpawner(DockerSpawner):
             cls._turns = asyncio.Semaphore(self.starts)
         async with cls._turns:
             began = time.monotonic()
-            ip, port = await super().start()
-            running = time.monotonic()
-            url = f"http://{ip}:{port}"
-            await self._until_answering(ip, port)
+            address = self.plan.seat_address(self.seat)
+            self.tokens[address] = self.api_token
+            try:
+                ip, port = await super().start()
+                running = time.monotonic()
+                url = f"http://{ip}:{port}"
+                await self._until_answering(ip, port)
+            finally:
+                self.tokens.pop(address, None)
             self.log.info(
                 "%s: container in %.3f s, server in %.3f s",
                 self.user.name,
@@ -212,3 +226,21 @@ class SeatSpawner(DockerSpawner):
         # 409: the engine is removing it already, because it ended.
         while await self.get_object():
             await asyncio.sleep(STEP)
+
+
+class SeatTokenHandler(BaseHandler):
+    """`/hub/seat-token`: 200 and its token for the server that is being started, 403 for everybody else.
+
+    Who asks is known by the address of the connection, which nobody but this server's container can have: the gate
+    gives each seat its own, and the packet rules let no other pass. What a header says of it is not believed.
+    """
+
+    def get(self) -> None:
+        """Tell the token, as plain text."""
+        connection: Any = self.request.connection
+        token = SeatSpawner.tokens.get(connection.context.address[0])
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Type", "text/plain")
+        if token is None:
+            self.set_status(HTTPStatus.FORBIDDEN)
+        self.finish(token or "No server of this address is being started.")

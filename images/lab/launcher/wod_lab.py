@@ -16,7 +16,10 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from types import ModuleType
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,30 @@ def name_the_window() -> None:
     LabApp.app_name = os.environ.get("WOD_TITLE") or LabApp.app_name
 
 
+def take_token() -> None:
+    """Put the token of this server where JupyterHub looks for it: into the environment of this process.
+
+    The hub tells it to the address of a server that is being started. It is not in the container's environment, for
+    everybody who may inspect containers would see it there. Exits if the hub does not answer or tells no token.
+    """
+    api = urlsplit(os.environ["JUPYTERHUB_API_URL"])
+    hub = HTTPConnection(api.hostname or "", api.port, timeout=30)
+    try:
+        hub.request("GET", api.path.removesuffix("/api") + "/seat-token")
+        answer = hub.getresponse()
+        said = answer.read().decode()
+    except (OSError, HTTPException) as error:
+        sys.exit(f"wod_lab: the hub at {api.netloc} does not tell this server's token: {error}")
+    finally:
+        hub.close()
+    if answer.status != HTTPStatus.OK:
+        sys.exit(f"wod_lab: the hub at {api.netloc} tells no token: {answer.status} {said}")
+    os.environ["JUPYTERHUB_API_TOKEN"] = said
+
+
 def main() -> None:
-    """Run the server until it is told to stop; everything it needs to know is in the environment."""
+    """Run the server until it is told to stop; what it needs to know is in the environment, but for its token."""
+    take_token()
     leave_out_the_hub()
     leave_out_the_unused()
     name_the_window()
