@@ -15,6 +15,7 @@ from wodctl.commands import (
     author,
     bench,
     config,
+    host,
     image,
     notebooks,
     rebrand,
@@ -74,6 +75,7 @@ for command in (
     bench.bench,
     author.author,
     rebrand.rebrand,
+    host.host,
     testing.test,
 ):
     wodctl.add_command(command)

@@ -116,6 +116,8 @@ class Settings:
     WODDEBIANMIRROR: str
     WODPOWERSHELLSHA256: str
     WODCABUNDLE: str
+    WODHOSTFIREWALL: bool
+    WODHOSTPORTS: list[int]
     site_variables: dict[str, Any] = field(default_factory=dict)
 
     @property
