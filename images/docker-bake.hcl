@@ -2,10 +2,15 @@
 # image, the site's mirror and certificate authorities. By hand it is:
 #   docker buildx bake -f images/docker-bake.hcl hub
 
+variable "TAG_API_DB" { default = "latest" }
 variable "TAG_BASE" { default = "latest" }
+variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
+variable "TAG_DIRECTORY" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
+variable "TAG_EXPORT" { default = "latest" }
+variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
 variable "TAG_HUB" { default = "latest" }
@@ -26,13 +31,15 @@ variable "APT_SOURCES" { default = "" }
 
 # The site's index of Python packages and its web proxies. BuildKit keeps the proxies out of the images.
 variable "PIP_INDEX_URL" { default = "" }
-variable "POWERSHELL_SHA256" { default = "" }
 variable "HTTP_PROXY" { default = "" }
 variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
 
 group "default" {
-  targets = ["base", "db", "doorman", "firewall", "gate", "hub", "lab", "mail", "proxy", "worker"]
+  targets = [
+    "base", "api-db", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy",
+    "worker"
+  ]
 }
 
 target "site" {
@@ -75,6 +82,18 @@ target "toolchain" {
   tags       = ["wod/toolchain:${TAG_TOOLCHAIN}"]
 }
 
+target "api-db" {
+  inherits   = ["python-image"]
+  dockerfile = "images/api-db/Dockerfile"
+  tags       = ["wod/api-db:${TAG_API_DB}"]
+}
+
+target "compiler" {
+  inherits   = ["image"]
+  dockerfile = "images/compiler/Dockerfile"
+  tags       = ["wod/compiler:${TAG_COMPILER}"]
+}
+
 target "db" {
   inherits   = ["image"]
   dockerfile = "images/db/Dockerfile"
@@ -85,6 +104,18 @@ target "doorman" {
   inherits   = ["image"]
   dockerfile = "images/doorman/Dockerfile"
   tags       = ["wod/doorman:${TAG_DOORMAN}"]
+}
+
+target "export" {
+  inherits   = ["python-image"]
+  dockerfile = "images/export/Dockerfile"
+  tags       = ["wod/export:${TAG_EXPORT}"]
+}
+
+target "fetch" {
+  inherits   = ["image"]
+  dockerfile = "images/fetch/Dockerfile"
+  tags       = ["wod/fetch:${TAG_FETCH}"]
 }
 
 target "firewall" {
@@ -108,7 +139,6 @@ target "hub" {
 target "lab" {
   inherits   = ["python-image"]
   dockerfile = "images/lab/Dockerfile"
-  args       = { POWERSHELL_SHA256 = POWERSHELL_SHA256 }
   tags       = ["wod/lab:${TAG_LAB}"]
 }
 
@@ -143,4 +173,10 @@ target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"
   tags       = ["wod/browser:${TAG_BROWSER}"]
+}
+
+target "directory" {
+  inherits   = ["image"]
+  dockerfile = "images/directory/Dockerfile"
+  tags       = ["wod/directory:${TAG_DIRECTORY}"]
 }

@@ -1,5 +1,7 @@
 """The worker: carries out the actions that wait in the database. `python -m wodctl.worker`.
 
+With the words `password N`, beside the worker that works: gives seat N the password that is on standard input.
+
 It may be killed at any moment. Its jobs stay in the database as "doing" then, and the next worker, which can
 only be one at a time, begins them again. That is also what it does itself when it loses the database: it
 ends, is started again by the engine, waits for the database and goes on.
@@ -7,6 +9,7 @@ ends, is started again by the engine, waits for the database and goes on.
 
 import asyncio
 import ctypes
+import ipaddress
 import itertools
 import logging
 import os
@@ -23,28 +26,46 @@ import psycopg
 import psycopg_pool
 
 from wodctl.actions.carry_out import carry_out, fan_out
-from wodctl.actions.leases import end_leases
+from wodctl.actions.leases import collect_orphans, end_leases
+from wodctl.actions.password import give_password
 from wodctl.actions.site import Site
+from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
+from wodctl.actions.watchdogs import Watchdogs
+from wodctl.adapters.appliances import Appliances, Everything
+from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
+from wodctl.adapters.directory import Directory
+from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
+from wodctl.adapters.labs import Labs
+from wodctl.adapters.machines import Machines, Opened
+from wodctl.adapters.passwords import Passwords
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
+from wodctl.adapters.scripts import Place, Scripts
 from wodctl.adapters.workshops import Workshops
-from wodctl.errors import Unavailable
+from wodctl.errors import Unavailable, WodError
+from wodctl.model.appliance import SeatPlan
 from wodctl.model.settings import STUDENTS_DIRECTORY, Settings
 
 SETTINGS = Path("/etc/wod/settings.json")
 HUB_TOKEN = Path("/run/secrets/hub-token")
 VAULT_PASSWORD = Path("/run/secrets/vault-password")
 API_PASSWORD = Path("/run/secrets/api-password")
+LDAP_PASSWORD = Path("/run/secrets/ldap-password")
+FIXED_PASSWORD = Path("/run/secrets/fixed-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
+MACHINE_KEY = Path("/run/secrets/machine-key")
+MACHINE_HOSTS = Path("/run/secrets/machine-hosts")
 WORKSHOPS = Path("/srv/workshops/public")
 PRIVATE = Path("/srv/private")
 FETCHED = Path("/srv/repositories")
 SKELETON = Path("/usr/share/wod/skel")
+DEFINITIONS = Path("/etc/wod/appliances")
+ROUTES = Path("/var/lib/traefik")
 ALIVE = Path("/run/wod/alive")
 """Touched every second by a worker that reaches its database; the health check looks at its age."""
 
@@ -99,30 +120,91 @@ def _wait_for_database() -> None:
 
 def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
     database = Database(pool.connection)
-    database.ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
-    homes = Homes(Path(STUDENTS_DIRECTORY))
-    homes.ensure_tidy()
+    students = Path(STUDENTS_DIRECTORY)
     public = FETCHED / "public" / "current" if settings.WODNOBOREPO else WORKSHOPS
     private = FETCHED / "private" / "current" if settings.WODPRIVREPO else PRIVATE
+    workshops = Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD], Labs.told(os.environ))
     return Site(
         settings=settings,
         seats=database,
         actions=database,
         hub=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
-        homes=homes,
-        workshops=Workshops(settings, public, private, SKELETON, [VAULT_PASSWORD]),
+        homes=Homes(students),
+        workshops=workshops,
+        scripts=Scripts(settings, workshops, Containers(), Place.of(os.environ)),
+        appliances=_appliances(settings),
+        passwords=Passwords(students),
         registration=_registration(settings) if settings.WODAPIDB else None,
+        directory=_directory(settings) if settings.WODLDAPSRVNAME else None,
+        fixed_password=FIXED_PASSWORD.read_text().strip() or None,
+    )
+
+
+def _connections() -> psycopg_pool.ConnectionPool:
+    return psycopg_pool.ConnectionPool(WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True})
+
+
+def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdogs:
+    return Watchdogs(
+        settings,
+        register=Database(pool.connection),
+        servers=Hub(HUB_TOKEN.read_text().strip(), SEAT_KEY.read_text().strip()),
+        containers=Containers(),
+        disk=Homes(Path(STUDENTS_DIRECTORY)),
+        project=os.environ["WOD_PROJECT"],
+    )
+
+
+def _appliances(settings: Settings) -> Everything:
+    plan = SeatPlan(
+        project=os.environ["WOD_PROJECT"],
+        network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
+        first_seat=settings.WODUSERMIN,
+        last_seat=settings.WODUSERMAX,
+        uid_base=settings.UIDBASE,
+        gid_base=settings.GIDBASE,
+    )
+    return Everything(
+        Appliances(
+            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+        ),
+        Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
+        Opened(Path(STUDENTS_DIRECTORY) / ".machines"),
+        settings.variables,
     )
 
 
 def _registration(settings: Settings) -> Registration:
+    elsewhere = f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api"
     return Registration(
-        f"{settings.WODAPIDBEXTPROTO}://{settings.WODAPIDBEXTFQDN}:{settings.WODAPIDBEXTPORT}/api",
+        "http://api-db:8021/api" if settings.WODTYPE == "all" else elsewhere,
         settings.WODAPIDBUSER,
         API_PASSWORD.read_text().strip(),
         settings.WODBEEXTFQDN,
         trust(AUTHORITIES, any_certificate=settings.WODCURLOPT == "-k"),
     )
+
+
+def _directory(settings: Settings) -> Directory:
+    return Directory(
+        settings.WODLDAPSRVNAME,
+        settings.WODLDAPPORT,
+        settings.WODLDAPDMN,
+        settings.WODLDAPSETUPUSER,
+        settings.WODLDAPBINDDN,
+        LDAP_PASSWORD.read_text().strip(),
+        AUTHORITIES,
+    )
+
+
+def password(number: int) -> None:
+    """Give a seat the password that is on standard input; the exit code and one line on standard error tell."""
+    try:
+        with _connections() as pool:
+            give_password(number, sys.stdin.readline().strip(), _site(Settings.from_json(SETTINGS), pool))
+    except WodError as error:
+        print(error.message, error.hint, sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 async def _work(settings: Settings) -> NoReturn:
@@ -133,18 +215,23 @@ async def _work(settings: Settings) -> NoReturn:
         loop.add_signal_handler(number, asked_to_stop.set)
     guard = await psycopg.AsyncConnection.connect(WORKER_CONNECTION, autocommit=True)
     await _become_sole_worker(guard)
-    with psycopg_pool.ConnectionPool(
-        WORKER_CONNECTION, min_size=0, max_size=4, kwargs={"autocommit": True}
-    ) as pool:
+    with _connections() as pool:
         site = _site(settings, pool)
+        Database(pool.connection).ensure_seats(settings.WODUSERMIN, settings.WODUSERMAX)
+        # In this order: a script that still runs has a home that is about to go.
+        site.scripts.ensure_tidy()
+        Homes(Path(STUDENTS_DIRECTORY)).ensure_tidy()
         duties = Duties(
             carry_out=partial(carry_out, site=site),
             fan_out=partial(fan_out, site=site),
             tell=partial(tell, site),
             end_leases=partial(end_leases, site),
+            watch=_watchdogs(settings, pool).make_round,
+            export=partial(export, record=Database(pool.connection), exports=Exports(settings, Containers())),
         )
         queue = Queue(WORKER_CONNECTION, duties)
         async with queue.opened():
+            await loop.run_in_executor(None, collect_orphans, site)
             await queue.take_up_abandoned()
             if site.registration:
                 await queue.tell()
@@ -185,4 +272,7 @@ async def _watch(guard: psycopg.AsyncConnection, queue: Queue) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["password"]:
+        password(int(sys.argv[2]))
+    else:
+        main()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from wod_hub import brand
 from wod_hub.authenticator import SeatAuthenticator
 from wod_hub.routes import LiveRoutes
 from wod_hub.spawner import SeatSpawner
@@ -55,6 +56,7 @@ c.SeatAuthenticator.first_seat = settings["WODUSERMIN"]
 c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
 c.SeatAuthenticator.seat_key = secret("seat-key")
 c.SeatAuthenticator.login_days = settings["WODCOOKIEDAYS"]
+c.SeatAuthenticator.lease_warning = settings["WODLEASEWARNING"]
 c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
 # All whom the authenticator knows: that is the seats that are ready.
 c.SeatAuthenticator.allow_all = True
@@ -98,12 +100,22 @@ c.JupyterHub.load_roles = [
 
 c.JupyterHub.spawner_class = SeatSpawner
 c.SeatSpawner.project = project
-c.SeatSpawner.image = os.environ["WOD_LAB_IMAGE"]
+# The lab of a participant's workshop is known by a group, which the worker alone can put him into.
+labs = dict(word.split("=") for word in os.environ["WOD_LABS"].split())
+c.SeatSpawner.image = labs["lab"]
+c.SeatSpawner.group_overrides = {
+    name: {"groups": [f"lab-{name}"], "spawner_override": {"image": image}} for name, image in labs.items()
+}
 # The image is there before the stack starts; looking for it would cost every start.
 c.SeatSpawner.pull_policy = "skip"
+c.SeatSpawner.title = settings["BRANDING"]
 c.SeatSpawner.homes = f"{os.environ['WOD_STATE']}/data/students"
 c.SeatSpawner.uid_base = settings["UIDBASE"]
 c.SeatSpawner.gid_base = settings["GIDBASE"]
+c.SeatSpawner.first_seat = settings["WODUSERMIN"]
+c.SeatSpawner.last_seat = settings["WODUSERMAX"]
+c.SeatSpawner.network = os.environ["WOD_SEAT_SUBNET"]
+c.SeatSpawner.definitions = Path("/etc/wod/appliances")
 c.SeatSpawner.mem_limit = settings["WODSEATMEMORY"]
 c.SeatSpawner.cpu_limit = settings["WODSEATCPUS"]
 c.SeatSpawner.pids_limit = settings["WODSEATPIDS"]
@@ -128,14 +140,16 @@ c.JupyterHub.implicit_spawn_seconds = 1
 c.JupyterHub.cookie_secret = hashlib.sha256(secret("cookie-secret").encode()).digest()
 c.JupyterHub.cookie_max_age_days = settings["WODCOOKIEDAYS"]
 
-logo = settings["BRANDINGLOGOURL"]
-logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo else ""
+# The logo's address, or, of a file in the private overlay, the picture itself.
+logo = settings["logo"]
+logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo.startswith("http") else ""
+style = brand.style(settings["BRANDINGCOLOR"])
 c.JupyterHub.tornado_settings |= {
     "cookie_options": {"expires_days": settings["WODCOOKIEDAYS"]},
     "headers": {
-        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-        f"connect-src 'self'; img-src 'self' {logo_origin}; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'",
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
+        f"style-src 'self' {brand.source(style)}; img-src 'self' data: {logo_origin}; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
@@ -145,5 +159,7 @@ c.JupyterHub.template_vars = {
     "branding": settings["BRANDING"],
     "branding_wod": settings["BRANDINGWOD"],
     "branding_url": settings["BRANDINGURL"],
-    "branding_logo_url": logo,
+    "branding_logo": logo,
+    "branding_icon": logo or brand.icon(settings["BRANDINGCOLOR"]),
+    "branding_style": style,
 }

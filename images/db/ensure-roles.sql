@@ -8,20 +8,21 @@
 \connect postgres
 
 SELECT format('CREATE ROLE %I LOGIN', name)
-FROM unnest(ARRAY['wod', 'hub', 'mail']) AS wanted (name)
+FROM unnest(ARRAY['wod', 'hub', 'mail', 'api']) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 
 -- Together what max_connections leaves beside those reserved for postgres: no service can take another's share.
 ALTER ROLE wod CONNECTION LIMIT 27;
 ALTER ROLE hub CONNECTION LIMIT 40;
 ALTER ROLE mail CONNECTION LIMIT 10;
+ALTER ROLE api CONNECTION LIMIT 20;
 
 SELECT format('CREATE DATABASE %I OWNER %I', name, name)
-FROM unnest(ARRAY['wod', 'hub']) AS wanted (name)
+FROM unnest(ARRAY['wod', 'hub', 'api']) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \gexec
 
-REVOKE ALL ON DATABASE postgres, template1, wod, hub FROM PUBLIC;
-GRANT CONNECT ON DATABASE wod TO hub, mail;
+REVOKE ALL ON DATABASE postgres, template1, wod, hub, api FROM PUBLIC;
+GRANT CONNECT ON DATABASE wod TO hub, mail, api;
 
 -- A database of an earlier version was copied before its template was closed.
 \connect wod

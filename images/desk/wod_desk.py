@@ -9,28 +9,58 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 DESK = Path("/author")
 SOURCE = Path("/source")
 DEFAULTS = Path("/usr/share/wod/conf/defaults.yml")
 SETTINGS = Path("/etc/wod/settings.yml")
+VALUES = Path("/etc/wod/values.yml")
+KERNELS = Path("/opt/kernels/share/jupyter/kernels")
 
 
 def render() -> None:
     """Show the one workshop below /source, and again after each save."""
     from notebooks_loader.preview import Preview
-    from wodctl.adapters.configuration import read_layer
     from wodctl.errors import WodError
-    from wodctl.model import settings
 
+    [source] = SOURCE.iterdir()
+    kernels = [path.parent.name for path in KERNELS.glob("*/kernel.json")]
     try:
-        layers = [read_layer(DEFAULTS), read_layer(SETTINGS)]
-        values, _ = settings.merge(layers, host_name="localhost", processors=1)
+        variables = _variables(source.name)
     except WodError as error:
         sys.exit(f"{error.message} {error.hint}")
-    [source] = SOURCE.iterdir()
-    Preview(source, values.variables, DESK).watch(lambda line: print(line, flush=True))
+    Preview(source, variables, DESK, kernels).watch(lambda line: print(line, flush=True))
+
+
+def _variables(workshop: str) -> Callable[[str, int], Mapping[str, Any]]:
+    """What each view is rendered with: as a delivery would, where we are told; else the settings alone."""
+    import yaml
+
+    from notebooks_loader.variables import stand_ins
+    from wodctl.adapters.configuration import read_layer
+    from wodctl.model import settings
+
+    told = yaml.safe_load(VALUES.read_text())
+    if told:
+        _install_ssh(told["ssh"])
+        return lambda mode, seat: told["views"][f"{mode} {seat}"]
+    values, _ = settings.merge(
+        [read_layer(DEFAULTS), read_layer(SETTINGS)], host_name="localhost", processors=1
+    )
+    everywhere = stand_ins(workshop) | values.variables
+    return lambda mode, seat: everywhere
+
+
+def _install_ssh(files: Mapping[str, str]) -> None:
+    """The key of the author's appliance, and what ssh has to know of it."""
+    folder = DESK / ".ssh"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o600)
 
 
 def lab() -> None:

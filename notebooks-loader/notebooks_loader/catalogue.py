@@ -21,6 +21,7 @@ DEFAULT_HOURS = 4.0
 
 _NAME = re.compile(r"(WKSHP|CHLG)-([A-Za-z0-9][A-Za-z0-9._-]{0,63})")
 _TAB_AFTER_KEY = re.compile(r"^([A-Za-z]\w*:)[ ]*\t[ \t]*", re.MULTILINE)
+_SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
 _LARGEST_METADATA = 256 * 1024
 _YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -32,7 +33,8 @@ class Metadata:
 
     Absent keys have defaults. `duration` is in hours. `range` is the first and the last seat, both
     included; None when the file gives none. `monoappliance`, `multiappliance` and `varpass` are None when the
-    file leaves them open.
+    file leaves them open. `secrets` are names of values that only the participant's own server may read. `lab` is the
+    image that participants work in; empty: as the notebooks' kernels need it.
     """
 
     name: str = ""
@@ -46,6 +48,7 @@ class Metadata:
     replayId: int = 0
     varpass: bool | None = None
     compile: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     workshopImg: str = ""
     badgeImg: str = ""
     beta: bool = False
@@ -57,19 +60,22 @@ class Metadata:
     replayLink: str = ""
     monoappliance: bool | None = None
     multiappliance: bool | None = None
+    lab: str = ""
 
 
 @dataclass(frozen=True)
 class Workshop:
     """One workshop; `name` is the folder's (`WKSHP-…`) also when it was asked for as a challenge.
 
-    `path` is where its content is, `private` says that this is the private one.
+    `path` is where its content is, `private` says that this is the private one. `oddities` are sentences about
+    what its `wod.yml` says otherwise than it should, and what is understood all the same.
     """
 
     name: str
     path: Path
     metadata: Metadata
     private: bool = False
+    oddities: tuple[str, ...] = ()
 
     @property
     def duration_hours(self) -> float:
@@ -94,10 +100,15 @@ class Catalogue:
                 hint="`wodctl workshop list` shows those that there are.",
             )
         entries: dict[str, Any] = {}
+        oddities: list[str] = []
         for path in found:
-            entries |= _read(path / "wod.yml")
+            read, odd = _read(path / "wod.yml")
+            entries |= read
+            oddities += odd
         metadata = _typed(entries, where=f"{folder}/wod.yml", default_name=folder.removeprefix("WKSHP-"))
-        return Workshop(folder, found[0], metadata, private=found[0].parent != self.public)
+        return Workshop(
+            folder, found[0], metadata, private=found[0].parent != self.public, oddities=tuple(oddities)
+        )
 
     def names(self) -> list[str]:
         """The names of all workshops, in the order of the alphabet, whether or not they can be read."""
@@ -130,14 +141,14 @@ def folder_name(name: str) -> str:
     return f"WKSHP-{match[2]}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys and values of a `wod.yml` as written; nothing if there is no such file."""
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values of a `wod.yml` as written, and what is odd; nothing if there is no such file."""
     where = f"{path.parent.name}/{path.name}"
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST_METADATA + 1)
     except FileNotFoundError:
-        return {}
+        return {}, []
     except OSError as error:
         raise ContentProblem(f"{path} cannot be read: {error.strerror}.") from error
     if len(raw) > _LARGEST_METADATA:
@@ -146,16 +157,30 @@ def _read(path: Path) -> dict[str, Any]:
         )
     try:
         # YAML forbids the tab that some editors leave after a colon; other readers of these files allow it.
-        entries = yaml.safe_load(_TAB_AFTER_KEY.sub(r"\1 ", raw.decode("utf-8-sig")))
+        text = raw.decode("utf-8-sig")
+        entries = yaml.safe_load(_TAB_AFTER_KEY.sub(r"\1 ", text))
     except UnicodeDecodeError as error:
         raise ContentProblem(f"{where} is not UTF-8: byte {error.start} cannot be read.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ContentProblem(f"{where} is not YAML: {_first_line(error)}", hint=_line_hint(error)) from error
     if entries is None:
-        return {}
+        return {}, []
     if not isinstance(entries, dict):
         raise ContentProblem(f"{where} holds a {type(entries).__name__}: expected lines of `key: value`.")
-    return {str(key): value for key, value in entries.items()}
+    return {str(key): value for key, value in entries.items()}, _oddities(text, entries)
+
+
+def _oddities(text: str, entries: Mapping[Any, Any]) -> list[str]:
+    found = [
+        f"wod.yml, line {text[: tab.start()].count(chr(10)) + 1}: a TAB after {tab[1]} YAML wants a blank there."
+        for tab in _TAB_AFTER_KEY.finditer(text)
+    ]
+    seats = entries.get("range")
+    if isinstance(seats, str) or (isinstance(seats, list) and len(seats) == 1):
+        found.append(f"wod.yml: range is written {str(seats)[:40]}: expected two numbers, as in [1, 20].")
+    known = {field.name for field in fields(Metadata)}
+    found += [f"wod.yml: there is no key {str(key)[:40]!r}." for key in entries if str(key) not in known]
+    return found
 
 
 def _first_line(error: Exception) -> str:
@@ -200,6 +225,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         if not 0 < hours <= 24 * 365:
             raise ValueError(value)
         return hours
+    if name == "secrets":
+        return _names(value)
     if get_origin(kind) is tuple:
         return _words(value)
     if kind is bool:
@@ -225,6 +252,13 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    words = _words(value)
+    if not all(_SECRET.fullmatch(word) for word in words) or len(set(words)) < len(words):
+        raise ValueError(value)
+    return words
+
+
 def _seats(value: Any) -> tuple[int, int]:
     """First and last seat from `[1, 20]`, `[1-20]` or `1-20`."""
     if isinstance(value, list) and len(value) == 1:
@@ -246,4 +280,6 @@ def _expected(name: str, wanted: Any) -> str:
         return "the first and the last seat, as in [1, 20]"
     if name == "duration":
         return "hours, as in 4"
+    if name == "secrets":
+        return "different names of letters, digits and '_', as in [APITOKEN]"
     return {int: "a whole number", bool: "true or false"}.get((get_args(wanted) or (wanted,))[0], "a text")

@@ -17,6 +17,9 @@ FIRST_PAGE = "0-ReadMeFirst.ipynb"
 MODES = ("WKSHP", "CHLG")
 """As a workshop, and as a challenge."""
 
+LARGEST_TEMPLATES = 64 * 1024**2
+"""Bytes of all files that are rendered, of one workshop."""
+
 _CHECKPOINTS = ".ipynb_checkpoints"
 _WORKSPACES = (".jupyter", ".jupyter/lab", ".jupyter/lab/workspaces")
 _WORKSPACE_FILE = ".jupyter/lab/workspaces/default-37a8.jupyterlab-workspace"
@@ -105,7 +108,13 @@ def is_template(entry: tree.Entry) -> bool:
 
 
 def sources(workshop: Workshop, templates: Iterable[tree.Entry]) -> list[rendering.Source]:
-    """The workshop's templates as messages name them."""
+    """The workshop's templates as messages name them. Raises `ContentProblem` if they are too much to be read."""
+    templates = list(templates)
+    if sum(entry.status.st_size for entry in templates) > LARGEST_TEMPLATES:
+        raise ContentProblem(
+            f"{workshop.name} has more than {LARGEST_TEMPLATES // 1024**2} MiB in files that are rendered.",
+            hint="Clear the outputs of its notebooks, or give files of data another suffix.",
+        )
     return [
         rendering.Source(f"{workshop.name}/{entry.path}", Path(entry.source).read_bytes())
         for entry in templates

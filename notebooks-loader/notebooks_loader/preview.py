@@ -11,26 +11,27 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from notebooks_loader import delivery, tree, validation
-from notebooks_loader.catalogue import Catalogue
+from notebooks_loader.catalogue import Catalogue, Workshop
+from notebooks_loader.validation import Finding, Variables
 from wodctl.errors import ContentProblem
 
 STATUS_PAGE = "ERRORS.md"
 """The page, at the top of the desk, that tells what is wrong."""
 
-POLL = 0.1
+POLL = 0.05
 """Seconds between two looks at the folder.
 
 Looked at and not told by inotify: changes made on the host of a virtual machine, as Docker has them on macOS
 and Windows, do not reach the inotify of a container. A look at 200 files takes 2 ms.
 """
 
-SETTLED = 0.05
+SETTLED = 0.03
 """Seconds without a further change after which a save is taken to be complete."""
 
 _PATIENCE = 1.0
@@ -57,15 +58,17 @@ def views() -> list[View]:
 
 
 class Preview:
-    """The folder `source` of one workshop, rendered with `variables` into the folder `desk`.
+    """The folder `source` of one workshop, rendered with the `variables` of each view into the folder `desk`.
 
-    Nothing is ever written into `source`.
+    `kernels` are the names of those that participants have; with none given, kernels are not looked at. Nothing
+    is ever written into `source`.
     """
 
-    def __init__(self, source: Path, variables: Mapping[str, Any], desk: Path) -> None:
+    def __init__(self, source: Path, variables: Variables, desk: Path, kernels: Collection[str] = ()) -> None:
         self._source = source
         self._variables = variables
         self._desk = desk
+        self._kernels = kernels
         self._views = views()
         for view in self._views:
             shutil.rmtree(desk / view.folder, ignore_errors=True)
@@ -78,43 +81,45 @@ class Preview:
         """Show the workshop, and again after each save, without an end; `say` is told a line each time."""
         seen = None
         while True:
+            start = time.monotonic()
             now = _snapshot(self._source)
             if now != seen:
                 seen = self._settled(now)
                 start = time.monotonic()
-                problems = self.show()
-                for problem in problems:
-                    say(f"ERROR {problem}")
+                found = self.show()
+                for one in found:
+                    say(f"{'ERROR' if one.is_error else 'WARNING'} {one.text}")
                 took = 1000 * (time.monotonic() - start)
-                say(f"{self._source.name}: {_count(problems)}; rendered in {took:.0f} ms")
-            time.sleep(POLL)
+                say(f"{self._source.name}: {_count(found)}; rendered in {took:.0f} ms")
+            # A folder so large that looking at it takes long is looked at less often.
+            time.sleep(max(POLL, 3 * (time.monotonic() - start)))
 
-    def show(self) -> list[str]:
+    def show(self) -> list[Finding]:
         """Render the workshop as it is now and tell what is wrong; a view that cannot be rendered stays."""
-        found: dict[str, None] = {}
+        found: dict[Finding, None] = {}
         try:
             workshop = Catalogue(self._source.parent).workshop(self._source.name)
             for view in self._views:
                 found |= dict.fromkeys(self._show_view(workshop, view))
-            found |= dict.fromkeys(
-                validation.problems(workshop, self._variables, sorted({view.seat for view in self._views}))
-            )
+            seats = sorted({view.seat for view in self._views})
+            found |= dict.fromkeys(validation.examine(workshop, self._variables, seats, self._kernels))
         except ContentProblem as problem:
-            found[f"{problem.message} {problem.hint}".strip()] = None
+            found[_error(f"{problem.message} {problem.hint}".strip())] = None
         except OSError as error:
             # A file that went away while we read it: the next look finds the change.
-            found[f"{error.filename}: {error.strerror}."] = None
+            found[_error(f"{error.filename}: {error.strerror}.")] = None
         _replace_file(self._desk / STATUS_PAGE, _status(self._source.name, list(found)).encode(), 0o644)
         return list(found)
 
-    def _show_view(self, workshop: Any, view: View) -> list[str]:
+    def _show_view(self, workshop: Workshop, view: View) -> list[Finding]:
         with tempfile.TemporaryDirectory() as scratch:
             try:
+                variables = self._variables(view.mode, view.seat)
                 delivery.deliver(
-                    workshop, view.mode, view.seat, self._variables, Path(scratch), os.geteuid(), os.getegid()
+                    workshop, view.mode, view.seat, variables, Path(scratch), os.geteuid(), os.getegid()
                 )
             except ContentProblem as problem:
-                return [f"{problem.message} {problem.hint}".strip()]
+                return [_error(f"{problem.message} {problem.hint}".strip())]
             view.shown = _bring(
                 Path(scratch, workshop.name), self._desk / view.folder / workshop.name, view.shown
             )
@@ -195,20 +200,33 @@ def _replace_file(path: Path, content: bytes, mode: int) -> None:
     fresh.replace(path)
 
 
-def _count(problems: list[str]) -> str:
-    return f"{len(problems)} problem(s)" if problems else "good"
+def _error(text: str) -> Finding:
+    return Finding(text, is_error=True)
 
 
-def _status(name: str, problems: list[str]) -> str:
+def _count(found: list[Finding]) -> str:
+    """`2 errors, 1 warning`, or `good`: in the terminal, on the page, and at the foot of JupyterLab."""
+    errors = sum(one.is_error for one in found)
+    counts = [f"{count} {what}{'s' if count > 1 else ''}"
+              for count, what in ((errors, "error"), (len(found) - errors, "warning")) if count]  # fmt: skip
+    return ", ".join(counts) or "good"
+
+
+def _status(name: str, found: list[Finding]) -> str:
+    """The page. Its first line is what the desk's extension of JupyterLab reads."""
     clock = time.strftime("%H:%M:%S")
-    if not problems:
-        return f"**{name} is good.** Rendered at {clock}.\n"
-    # HTML, in which nothing is Markdown: a problem may quote whatever the author wrote.
-    items = "".join(f"<li>{html.escape(' '.join(problem.split()))}</li>\n" for problem in problems)
-    return (
-        f"**{name}: {len(problems)} problem(s)**, saved at {clock}.\n\n<ul>\n{items}</ul>\n\n"
-        "What cannot be rendered is shown as it was before.\n"
-    )
+    page = f"**{name}: {_count(found)}** (saved at {clock})\n"
+    for heading, is_error in (("Errors", True), ("Warnings", False)):
+        # HTML, in which nothing is Markdown: a problem may quote whatever the author wrote.
+        items = "".join(
+            f"<li>{html.escape(' '.join(one.text.split()))}</li>\n"
+            for one in found
+            if one.is_error == is_error
+        )
+        page += f"\n{heading}\n\n<ul>\n{items}</ul>\n" if items else ""
+    if any(one.is_error for one in found):
+        page += "\nWhat cannot be rendered is shown as it was before.\n"
+    return page
 
 
 def _workspace(folder: str) -> dict[str, Any]:

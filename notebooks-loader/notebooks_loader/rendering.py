@@ -5,17 +5,20 @@ newlines kept, an undefined variable is an error, a variable's value may hold Ji
 better than there: what an expression puts into a notebook is escaped, so that no value can break its JSON;
 and templates run in a sandbox, because workshops come from repositories that others write.
 
-Time and memory are bounded. A file whose expressions only look values up costs no more than it is long, and
-is rendered here; one that loops, calls or computes is rendered by a process of its own with limits
-(`confined`). Parsing is bounded by the length of a file and its number of tokens, and compiling computes
-nothing.
+Time and memory are bounded. A file whose expressions only look values up, small ones that are looked up
+themselves, costs little more than it is long, and is rendered here; one that loops, calls or computes, in the
+file or in the value of a variable, is rendered by a process of its own with limits (`confined`). Parsing is
+bounded by the length of a file and its number of tokens, and compiling computes nothing; all files of a
+workshop together have some seconds for both.
 """
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ from jinja2 import (
     nodes,
     pass_context,
 )
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import Template
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
@@ -45,18 +49,26 @@ from wodctl.errors import ContentProblem
 LARGEST_TEMPLATE = 32 * 1024**2
 """Bytes that a file to be rendered may have."""
 
-LARGEST_RESULT = 64 * 1024**2
+LARGEST_RESULT = 32 * 1024**2
 """Characters that one file may have once it is rendered."""
 
-LARGEST_RESULTS = 256 * 1024**2
+LARGEST_RESULTS = 64 * 1024**2
 """Characters that all files of a workshop together may have once they are rendered."""
 
 MOST_TOKENS = 50_000
 """Words and signs that the expressions of one file may have, its text between them counting as one."""
 
+SECONDS = 10.0
+"""Of processor time, for all files of a workshop that are rendered in this process."""
+
 _LARGEST_VALUE = 256 * 1024
+_LARGEST_PLAIN_VALUE = 64 * 1024
 _DEEPEST_VALUES = 20
+_PIECES = 64
+"""Pieces of a result that are counted together."""
 _COMPILED_BYTES = 64 * 1024**2
+_EXPRESSION_BYTES = 1024
+"""What a compiled expression takes in memory, and some more; see _cost."""
 
 _SUFFIXES = (".ipynb", ".yaml", ".py", ".sh", ".src", ".tf", ".env")
 _JINJA = ("{{", "{%", "{#")
@@ -93,14 +105,23 @@ def render(sources: Sequence[Source], variables: Mapping[str, Any]) -> list[byte
     results: dict[int, bytes] = {}
     laborious: dict[int, Source] = {}
     room = _Room(LARGEST_RESULTS)
-    values = Values(variables)
+    values = Values(variables, only_plain=True)
+    end = time.thread_time() + SECONDS
     for number, source in enumerate(sources):
+        if time.thread_time() > end:
+            raise ContentProblem(
+                f"Rendering all files up to {source.path} takes more than {SECONDS:.0f} s: expected fewer of them, "
+                "or fewer expressions."
+            )
         compiled = _compiled(source)
-        if compiled is None:
-            results[number] = source.content
-        elif compiled.plain:
-            results[number] = _run(source, compiled.template, values, room)
-        else:
+        try:
+            if compiled is None:
+                results[number] = source.content
+            elif compiled.plain:
+                results[number] = _run(source, compiled.template, values, room)
+            else:
+                laborious[number] = source
+        except _Laborious:
             laborious[number] = source
     if laborious:
         results |= zip(laborious, confined.render(list(laborious.values()), variables), strict=True)
@@ -149,14 +170,19 @@ class BadValue(Exception):
     """The value of a variable cannot be worked out; the text says which and why."""
 
 
+class _Laborious(BaseException):
+    """Something has to be worked out that this process must not. Nobody on the way up may take it for a mistake."""
+
+
 class Values(Mapping[str, Any]):
     """The variables as templates see them: each worked out when first asked for, Jinja in its value included.
 
     `hostvars[inventory_hostname]` is these same variables: the idiom for names that Jinja cannot spell, such
-    as `IP-WKSHP-Docker101`.
+    as `IP-WKSHP-Docker101`. `only_plain`: a value that computes, or is large, raises `_Laborious`.
     """
 
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], *, only_plain: bool = False) -> None:
+        self._only_plain = only_plain
         host = str(variables.get("inventory_hostname") or variables.get("WODBEFQDN") or "localhost")
         self._given = {**_GLOBALS, **variables, "inventory_hostname": host, "hostvars": {host: self}}
         self._known: dict[str, Any] = {}
@@ -164,7 +190,10 @@ class Values(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
-            self._known[name] = self._work_out(name, self._given[name])
+            value = self._work_out(name, self._given[name])
+            if self._only_plain and name != "hostvars" and _size(value) > _LARGEST_PLAIN_VALUE:
+                raise _Laborious
+            self._known[name] = value
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
@@ -207,7 +236,9 @@ class Values(Mapping[str, Any]):
         return value
 
     def _expand_text(self, text: str) -> Any:
-        template, single = _value_template(text)
+        template, single, plain = _value_template(text)
+        if self._only_plain and not plain:
+            raise _Laborious
         context = template.new_context(self, shared=True)  # type: ignore[arg-type]  # any Mapping does
         pieces = []
         size = 0
@@ -242,16 +273,33 @@ def _has_jinja(value: Any) -> bool:
     return False
 
 
+def _size(value: Any) -> int:
+    """The characters of a value with all that is in it, or some number above the limit for a plain one."""
+    size, left = 0, [value]
+    while left and size <= _LARGEST_PLAIN_VALUE:
+        one = left.pop()
+        size += len(one) if isinstance(one, str) else 8
+        if isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, int):
+            size += one.bit_length() // 3
+    return size
+
+
 @functools.lru_cache(maxsize=1024)
-def _value_template(text: str) -> tuple[Template, bool]:
-    """The template of a variable's value, and whether it is one expression, whose result keeps its type."""
+def _value_template(text: str) -> tuple[Template, bool, bool]:
+    """The template of a variable's value; whether it is one expression, whose result keeps its type; and whether
+    it only looks values up."""
     tree = _TEXT.parse(text)
+    plain = _only_looks_up(tree)
     if not _is_one_expression(tree):
-        return _TEXT.from_string(tree), False
+        return _TEXT.from_string(tree), False, plain
     output = tree.body[0]
     assert isinstance(output, nodes.Output)
     assignment = nodes.Assign(nodes.Name("result", "store"), output.nodes[0], lineno=1)
-    return _TEXT.from_string(nodes.Template([assignment], lineno=1)), True
+    return _TEXT.from_string(nodes.Template([assignment], lineno=1)), True, plain
 
 
 def _is_one_expression(tree: nodes.Template) -> bool:
@@ -311,25 +359,39 @@ def _as_text(_context: Context, value: Any) -> Any:
 
 
 @pass_context
-def _as_json_text(_context: Context, value: Any) -> Any:
+def _as_json_text(_context: Context, value: Any) -> str:
     """What an expression puts into a notebook, as it must be written within a JSON string.
 
     Markup is text of the notebook itself (out of a macro or a block), or a value that the author vouches for
     with the filter `safe`.
     """
     if isinstance(value, Markup):
-        return value
+        return str(value)
     text = "" if value is None else str(value)
     return _escaped_once(text) if len(text) <= _SHORT else _escaped(text)
 
 
-def _escaped(text: str) -> Markup:
-    return Markup(json.dumps(text, ensure_ascii=False)[1:-1])  # noqa: S704
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 # The same few names come in every cell, and for every seat.
 _escaped_once = functools.lru_cache(maxsize=4096)(_escaped)
 _SHORT = 200
+
+
+class _NotebookCode(CodeGenerator):
+    """Compiles templates that write what `_as_json_text` returns as it is.
+
+    Jinja would escape it for HTML, and since that means to make Markup of it only to find that it needs nothing,
+    it would take most of the time of a notebook with many expressions.
+    """
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write(f"({finalize.src}")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write("))")
 
 
 def _without_markup(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -344,6 +406,7 @@ def _without_markup(function: Callable[..., Any]) -> Callable[..., Any]:
 # not be escaped again. The filters that make Markup because they escaped for HTML must not be taken for that.
 _TEXT = _Environment(_as_text, autoescape=False)
 _NOTEBOOK = _Environment(_as_json_text, autoescape=True)
+_NOTEBOOK.code_generator_class = _NotebookCode
 for _name in ("e", "escape", "forceescape", "tojson", "urlize", "xmlattr"):
     _NOTEBOOK.filters[_name] = _without_markup(_NOTEBOOK.filters[_name])
 _GLOBALS = {name: _TEXT.globals[name] for name in ("cycler", "dict", "joiner", "namespace", "range")}
@@ -384,6 +447,9 @@ _CHEAP_TESTS = {
     "in",
 }
 _MOST_PLAIN_NODES = 20_000
+_MOST_MADE = 200
+"""Values that a plain file may make new texts and lists of; the rest is written as it is found."""
+_MAKES = (nodes.Filter, nodes.List, nodes.Tuple, nodes.Concat, nodes.Add, nodes.Sub, nodes.Compare)
 
 
 @dataclass(frozen=True)
@@ -437,8 +503,13 @@ def _compiled(source: Source) -> _Compiled | None:
         except UnicodeDecodeError:
             return None
         compiled = _compile(source, text)
-        _cache.put(key, len(source.content), compiled)
+        _cache.put(key, _cost(source.content), compiled)
     return compiled
+
+
+def _cost(content: bytes) -> int:
+    """The memory that a compiled template takes, roughly."""
+    return 2 * len(content) + _EXPRESSION_BYTES * (content.count(b"{{") + content.count(b"{%"))
 
 
 def _compile(source: Source, text: str) -> _Compiled:
@@ -453,10 +524,20 @@ def _compile(source: Source, text: str) -> _Compiled:
 
 
 def _only_looks_up(tree: nodes.Template) -> bool:
+    made = 0
     for number, node in enumerate(tree.find_all(nodes.Node)):
-        if number > _MOST_PLAIN_NODES or not _is_cheap(node):
+        if isinstance(node, _MAKES) and not _is_of_constants(node):
+            made += sum(1 for _ in node.iter_child_nodes())
+        if number > _MOST_PLAIN_NODES or made > _MOST_MADE or not _is_cheap(node):
             return False
     return True
+
+
+def _is_of_constants(node: nodes.Node) -> bool:
+    """Whether it is a comparison with a constant, as in `MODEWS == 'CHLG'`, which makes nothing."""
+    return isinstance(node, nodes.Compare) and all(
+        one.op in ("eq", "ne") and isinstance(one.expr, nodes.Const) for one in node.ops
+    )
 
 
 def _is_cheap(node: nodes.Node) -> bool:
@@ -477,14 +558,15 @@ class _Room:
 def _run(source: Source, template: Template, values: Values, room: _Room) -> bytes:
     most = min(LARGEST_RESULT, room.left)
     size = 0
-    pieces = []
+    pieces: list[str] = []
     context = template.new_context(values, shared=True)  # type: ignore[arg-type]  # any Mapping does
     try:
-        for piece in template.root_render_func(context):
-            size += len(piece)
+        written = template.root_render_func(context)
+        while some := list(itertools.islice(written, _PIECES)):
+            size += sum(map(len, some))
             if size > most:
                 raise BadValue(f"the result has more than {most // 1024**2} MiB")
-            pieces.append(piece)
+            pieces += some
         room.left -= size
         end = source.content[len(source.content.rstrip(b"\n")) :].decode()
         return _with_last_newlines("".join(pieces), end).encode("utf-8")

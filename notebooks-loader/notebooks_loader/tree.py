@@ -11,6 +11,9 @@ from wodctl.errors import ContentProblem
 MOST_ENTRIES = 20_000
 """Files, folders and links that one tree may have."""
 
+MOST_LEVELS = 64
+"""Folders within each other."""
+
 MOST_BYTES = 2 * 1024**3
 """Bytes that one tree may have in all its files."""
 
@@ -61,6 +64,10 @@ def scan(root: Path) -> list[Entry]:
 
 def _walk(top: str, folder: str, name: str) -> Iterator[Entry]:
     here = os.path.join(top, folder)
+    if folder.count("/") > MOST_LEVELS:
+        raise ContentProblem(
+            f"{name}/{folder[:60]!a}… is more than {MOST_LEVELS} folders deep: expected a workshop."
+        )
     try:
         with os.scandir(here) as found:
             below = sorted(found, key=lambda one: one.name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from notebooks_loader import delivery, rendering, tree
+from notebooks_loader import delivery, rendering, seat_table, tree
 from notebooks_loader.catalogue import Workshop
 from wodctl.errors import ContentProblem
 
@@ -44,15 +44,6 @@ class Flags:
     multiappliance: bool
 
 
-def problems(workshop: Workshop, variables: Mapping[str, Any], seats: Iterable[int]) -> list[str]:
-    """Every error in a workshop's files, a sentence each; none means that it can be delivered to those seats.
-
-    All files are rendered, as a workshop and as a challenge, with the same `variables` for every seat; notebooks
-    must then be JSON that JupyterLab can open. Does not run any notebook.
-    """
-    return [one.text for one in examine(workshop, lambda mode, seat: variables, seats) if one.is_error]
-
-
 def examine(
     workshop: Workshop, variables: Variables, seats: Iterable[int], kernels: Collection[str] = ()
 ) -> list[Finding]:
@@ -77,11 +68,29 @@ def examine(
             continue
         for source in sources:
             found |= dict.fromkeys(_of_file(source, values, paths, kernels))
-    return sorted([*found, *_of_flags(workshop)], key=lambda one: not one.is_error)
+    odd = [Finding(text, is_error=False) for text in workshop.oddities]
+    return sorted([*found, *odd, *_of_flags(workshop)], key=lambda one: not one.is_error)
+
+
+def examine_maps(workshop: Workshop, variables: Mapping[str, Any], seats: Collection[int]) -> list[Finding]:
+    """The maps of values by seat that the workshop's files name, and that lack some of these seats."""
+    try:
+        sources = delivery.sources(workshop, filter(delivery.is_template, tree.scan(workshop.path)))
+    except ContentProblem:
+        return []  # told by `examine`
+    maps = {}
+    for name, value in variables.items():
+        of_seats = isinstance(value, Mapping) and value and all(str(key).isdecimal() for key in value)
+        used = re.compile(rb"(?<![\w.])" + re.escape(name.encode()) + rb"\s*\[\s*STDID\b")
+        if of_seats and any(used.search(source.content) for source in sources):
+            maps[name] = {int(key): str(found) for key, found in value.items()}
+    return [Finding(text, is_error=True) for text in seat_table.missing(maps, seats)]
 
 
 def examine_seats(workshops: Sequence[Workshop], first: int, last: int) -> list[tuple[str, Finding]]:
     """What is wrong with the seats that workshops ask for, on a site that has `first` to `last`; by their names.
+
+    And workshops that a portal would take for the same.
 
     A workshop that is not active may have a range for later: what is an error in an active one is a warning then.
     """
@@ -98,6 +107,10 @@ def examine_seats(workshops: Sequence[Workshop], first: int, last: int) -> list[
             text = f"wod.yml: capacity is {about.capacity}: its range {lowest} to {highest} is smaller."
             found.append((workshop.name, Finding(text, is_error=False)))
     for one, other in itertools.combinations(workshops, 2):
+        if one.metadata.name == other.metadata.name:
+            # A portal knows workshops by this name.
+            text = f"wod.yml: name is {one.metadata.name[:60]!r}, as that of {other.name}."
+            found.append((one.name, Finding(text, is_error=True)))
         ours, theirs = one.metadata.range, other.metadata.range
         if ours and theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1]:
             shared = max(ours[0], theirs[0]), min(ours[1], theirs[1])
@@ -117,6 +130,11 @@ def flags(workshop: Workshop) -> Flags:
         else about.monoappliance,
         multiappliance=bool(about.multiappliance),
     )
+
+
+def shows_password(workshop: Workshop) -> bool:
+    """Whether the content shows participants a password, whatever `wod.yml` says: it could not be delivered else."""
+    return _told_by_content(workshop)[0]
 
 
 def _told_by_content(workshop: Workshop) -> tuple[bool, bool]:

@@ -5,7 +5,7 @@ From the lowest to the highest, later wins; G is the site's group of settings (W
 1. public  ansible/group_vars/all.yml, ansible/group_vars/G
 2. public  ansible/G/variables_W.yml
 3. private ansible/G/variables_W.yml
-4. private ansible/G/pass/variables_W_<seat>.yml
+4. private ansible/G/pass/variables_W_<seat>.yml, then the file of that name that the site's scripts made
 5. the site's settings, which the private overlay's group_vars are part of
 
 Public files lie in the folder of the public workshops, private ones in the private repository. A challenge
@@ -31,6 +31,21 @@ LARGEST_FILE = 1024**2
 """Bytes that a file of variables may have."""
 
 
+def stand_ins(workshop: str) -> dict[str, Any]:
+    """What only a delivery to a seat knows, made up: for those who render a workshop without one.
+
+    Below everything else that is known. The password of a seat, and where its workshop's appliance is.
+    """
+    name = folder_name(workshop)
+    title = name.removeprefix("WKSHP-")
+    return {
+        "PASSSTU": "a-password",
+        "HTTPPORT": "8080",
+        f"HTTPPORT-{name}": "8080",
+        f"IP-{name}": title.lower(),
+    }
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where variables come from: the site's own, and the folders with public and private files.
@@ -44,8 +59,11 @@ class Sources:
     private: Path | None = None
     password: str = ""
 
-    def of(self, workshop: str, mode: str, seat: int) -> dict[str, Any]:
-        """All variables for that workshop and seat, opened. Raises ContentProblem naming file and key."""
+    def of(self, workshop: str, mode: str, seat: int, made: Path | None = None) -> dict[str, Any]:
+        """All variables for that workshop and seat, opened; `made` is the folder with what scripts made.
+
+        Raises ContentProblem naming file and key.
+        """
         site = vault.open_all(self.site, self.password, where="The settings of the site")
         title = folder_name(workshop).removeprefix("WKSHP-")
         names = [f"variables_{kind}-{title}" for kind in ("WKSHP", "CHLG")[: 2 if mode == "CHLG" else 1]]
@@ -58,6 +76,8 @@ class Sources:
         ):
             for file in files if root else []:
                 found |= self._read(Path(str(root)), f"ansible/{file}", site)
+        for name in names if made else []:
+            found |= self._read(Path(str(made)), f"{name}_{seat}.yml", site)
         return found | site
 
     def _read(self, root: Path, name: str, site: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,12 +91,13 @@ class Sources:
         if content is None:
             return {}
         text = _text(content, name)
-        if vault.is_sealed(text):
-            try:
-                text = vault.opened(text, self.password)
-            except vault.CannotOpen as problem:
-                raise ContentProblem(f"{name} is sealed and cannot be opened: {problem}.") from None
-        return vault.open_all(_parsed(text, name), self.password, where=name)
+        if not vault.is_sealed(text):
+            return vault.open_all(_parsed(text, name), self.password, where=name)
+        try:
+            text = vault.opened(text, self.password)
+        except vault.CannotOpen as problem:
+            raise ContentProblem(f"{name} is sealed and cannot be opened: {problem}.") from None
+        return vault.open_all(_parsed(text, name), self.password, where=name, secret=True)
 
 
 def _content(root: Path, name: str) -> bytes | None:

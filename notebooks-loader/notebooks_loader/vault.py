@@ -9,7 +9,7 @@ import binascii
 import functools
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,15 @@ def _sealed(loader: Loader, node: yaml.Node) -> dict[str, str]:
 
 Loader.add_constructor("!vault", _sealed)
 Loader.add_constructor("!vault-encrypted", _sealed)
+
+
+class Secret(str):
+    """A text that was sealed. It is a text like any other, and tells where not to show it."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
 
 
 class CannotOpen(Exception):
@@ -97,10 +106,13 @@ def opened(text: str, password: str) -> str:
         raise CannotOpen("what is sealed is no text") from None
 
 
-def open_all(variables: Mapping[str, Any], password: str, *, where: str) -> dict[str, Any]:
+def open_all(
+    variables: Mapping[str, Any], password: str, *, where: str, secret: bool = False
+) -> dict[str, Any]:
     """The variables with every sealed value opened, at any depth; `where` is how messages name their origin.
 
-    Raises ContentProblem naming the key for a value that cannot be opened.
+    What was sealed is a Secret from then on; `secret` tells that all texts were. Raises ContentProblem naming the
+    key for a value that cannot be opened.
     """
     left = MOST_VALUES
 
@@ -115,14 +127,26 @@ def open_all(variables: Mapping[str, Any], password: str, *, where: str) -> dict
             return {key: walk(item, f"{name}.{key}") for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [walk(item, name) for item in value]
-        return value
+        return Secret(value) if secret and isinstance(value, str) else value
 
     return {name: walk(value, name) for name, value in variables.items()}
 
 
+def secrets_in(variables: Any) -> Iterator[str]:
+    """Every opened text in variables, at any depth."""
+    if isinstance(variables, Secret):
+        yield str(variables)
+    elif isinstance(variables, Mapping):
+        for value in variables.values():
+            yield from secrets_in(value)
+    elif isinstance(variables, list):
+        for value in variables:
+            yield from secrets_in(value)
+
+
 def _open_named(text: str, password: str, name: str) -> str:
     try:
-        return opened(text, password)
+        return Secret(opened(text, password))
     except CannotOpen as problem:
         raise ContentProblem(f"{name} is sealed and cannot be opened: {problem}.", hint=_HINT) from None
 

@@ -130,7 +130,7 @@ def test_three_workers_that_start_at_once_prepare_the_database_once(bare: Backst
     started = [subprocess.Popen(bare.migration(f"{bare.name}-{n}")) for n in range(3)]
     assert [one.wait(120) for one in started] == [0, 0, 0]
     bare.migrate()
-    assert bare.sql("SELECT version_num FROM alembic_version") == ["0002"]
+    assert bare.sql("SELECT version_num FROM alembic_version") == ["0004"]
 
 
 @pytest.mark.parametrize("seconds", [0.9, 1.1, 1.3, 1.5])
@@ -492,8 +492,80 @@ def test_a_lease_is_extended_only_where_there_is_one(database: Backstage) -> Non
 def test_a_password_is_changed_only_for_the_one_whose_seat_it_is(database: Backstage) -> None:
     """What was owed to a former customer opens nothing of the present one's."""
     operator = connect_as_operator(database.state)
-    seat_is(database, "0", state="ready", password_hash="old")  # noqa: S106
+    seat_is(database, "0", state="ready", password_hash="old")
     operator.set_password_of(3, 16, "new")
     assert database.sql("SELECT password_hash FROM wod.seat") == ["old"]
     operator.set_password_of(3, 17, "new")
     assert database.sql("SELECT password_hash FROM wod.seat") == ["new"]
+
+
+def test_an_operators_lease_is_told_of_with_the_create_of_its_holder(database: Backstage) -> None:
+    """What changes while the seat is lent is owed after what its CREATE owes; for nobody else's CREATE."""
+    operator = connect_as_operator(database.state)
+    number = order(database, "q1", A_CREATE)
+    operator.begin_step(3)
+    operator.end_step(number, 3, "done", Outcome(updates=(active(17, now=True),)))
+    for _ in range(2):
+        operator.owe_holder(3, 17, [fresh_password(3, 100)])
+    operator.owe_holder(3, 18, [fresh_password(3, 100)])
+    assert operator.action(number).owed == [
+        "customer 17 active",
+        "student 103 password",
+        "student 103 password",
+    ]
+    assert operator.debts() == [(3, None, False)]
+
+
+def carried_out(
+    database: Backstage, action: str, customer: int, *, state: str = "done", touched: bool = True
+) -> None:
+    """An action on seat 3 that has ended, and what it made of the seat."""
+    operator = connect_as_operator(database.state)
+    number = operator.submit_action(action, 3, 3, customer, None if action == "PURGE" else "WKSHP-X", "cli")
+    operator.begin_step(3)
+    if touched and action == "CREATE":
+        operator.set_preparing(3, customer, "WKSHP-X", "WKSHP")
+    elif touched and state == "done":
+        operator.set_free(3)
+    operator.end_step(number, 3, state, Outcome("" if state == "done" else "It rained.", touched=touched))
+
+
+@pytest.mark.parametrize(
+    ("history", "order_of", "leaver", "ended"),
+    [
+        ([("CREATE", 17)], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17)], ("CLEANUP", 0), 17, False),
+        ([("CREATE", 17)], ("CREATE", 18), 17, False),
+        ([("CREATE", 17), ("CLEANUP", 17)], ("PURGE", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 0)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 17)], ("CLEANUP", 0), None, False),
+        ([("CREATE", 17), ("CREATE", 18)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CREATE", 18, "failed")], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CREATE", 18, "rejected")], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17), ("CREATE", 18), ("CLEANUP", 18)], ("CLEANUP", 17), 17, True),
+        ([("CREATE", 17), ("CLEANUP", 17), ("CREATE", 17)], ("CLEANUP", 17), 17, False),
+        ([("CREATE", 17), ("CLEANUP", 17, "failed")], ("CLEANUP", 17), 17, False),
+        ([], ("CLEANUP", 17), 17, False),
+    ],
+)
+def test_whose_lease_an_order_ends(
+    database: Backstage,
+    history: list[tuple[str, ...]],
+    order_of: tuple[str, int],
+    leaver: int | None,
+    ended: bool,
+) -> None:
+    """He who has the seat where the order names nobody; and whether he had left it already, in whatever way."""
+    operator = connect_as_operator(database.state)
+    operator.ensure_seats(1, 5)
+    for action, customer, *state in history:
+        ended_as = state[0] if state else "done"
+        carried_out(database, action, int(customer), state=ended_as, touched=ended_as != "rejected")
+    operator.submit_action(
+        order_of[0], 3, 3, order_of[1], None if order_of[0] == "PURGE" else "WKSHP-X", "cli"
+    )
+    step = operator.begin_step(3)
+    assert (step.leaver, step.ended_before) == (leaver, ended)
+    operator.set_free(3)  # and the worker dies
+    step = operator.begin_step(3)
+    assert (step.leaver, step.attempts) == (leaver, 2)

@@ -165,9 +165,14 @@ def test_no_role_is_more_than_it_must_be(container: Database) -> None:
 def test_each_role_has_a_share_of_the_connections(container: Database) -> None:
     """The shares of all roles fit into what there is: none of them can keep another one out."""
     shares = "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin AND NOT rolsuper ORDER BY 1"
-    assert container.query(DB, "postgres", "postgres", shares).split() == ["hub|40", "mail|10", "wod|27"]
+    assert container.query(DB, "postgres", "postgres", shares).split() == [
+        "api|20",
+        "hub|40",
+        "mail|10",
+        "wod|27",
+    ]
     most = "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-    assert container.query(DB, "postgres", "postgres", most) == str(40 + 10 + 27)
+    assert container.query(DB, "postgres", "postgres", most) == str(20 + 40 + 10 + 27)
 
 
 def test_a_role_that_takes_all_it_can_keeps_nobody_out(container: Database) -> None:

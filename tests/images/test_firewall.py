@@ -19,9 +19,12 @@ from wodctl.adapters.builder import Builder
 MARK = f"fw{os.getpid() % 100000:05d}"
 BRIDGE = f"wod-{MARK}"
 SUBNET = ipaddress.ip_network(f"10.231.{os.getpid() % 250}.0/24")
-GATEWAY, HUB, PROXY, ONE, TWO = (str(SUBNET[i]) for i in (1, 2, 3, 11, 12))
+GATEWAY, HUB, PROXY = (str(SUBNET[i]) for i in (1, 2, 3))
+# Seats are in the third quarter, appliances in the first; another container that somebody starts gets the last.
+ONE, TWO, HIS, HERS, OTHER = (str(SUBNET[i]) for i in (128 + 16, 128 + 17, 16, 17, 192 + 5))
 HOST_PORT = 20000 + os.getpid() % 5000
 PUBLISHED_PORT = HOST_PORT + 5000
+APPLIANCE_PORT = HOST_PORT + 10000
 
 # What stands for every service: answers on some TCP ports, and on the UDP ports of the same numbers.
 SERVER = """
@@ -155,7 +158,7 @@ def serve(name: str, *options: str, ports: tuple[int, ...]) -> None:
 def network() -> Iterator[Network]:
     """The seats' network under the firewall, with the services and the host that seats must not reach."""
     seat = ("--cap-drop=ALL", "--security-opt=no-new-privileges")
-    names = ("firewall", "second", "hub", "proxy", "one", "two", "host", "elsewhere")
+    names = ("firewall", "second", "hub", "proxy", "one", "two", "his", "hers", "other", "host", "elsewhere")
     try:
         docker(
             *("network", "create", f"--subnet={SUBNET}", f"--gateway={GATEWAY}"),
@@ -168,6 +171,10 @@ def network() -> Iterator[Network]:
         serve("proxy", f"--network={MARK}_seats", f"--ip={PROXY}", ports=(8000, 8099))
         serve("one", f"--network={MARK}_seats", f"--ip={ONE}", "-u=2001:2001", *seat, ports=(8888, 5000))
         serve("two", f"--network={MARK}_seats", f"--ip={TWO}", "-u=2002:2002", *seat, ports=(8888, 5000))
+        for name, address in (("his", HIS), ("hers", HERS), ("other", OTHER)):
+            options = (f"--network={MARK}_seats", f"--ip={address}", "-u=2003:2003", *seat)
+            published = [f"-p={APPLIANCE_PORT}:22"] if name == "his" else []
+            serve(name, *options, *published, ports=(22, 8888))
         serve("host", "--network=host", ports=(HOST_PORT,))
         serve("elsewhere", f"--network={MARK}_edge", f"-p={PUBLISHED_PORT}:8000", ports=(8000,))
         elsewhere = docker(
@@ -213,6 +220,57 @@ def test_seats_do_not_reach_each_other(network: Network, kind: str, port: int) -
     """Neither by TCP nor by UDP nor by a ping, and in no direction."""
     assert not network.reaches("one", kind, TWO, port)
     assert not network.reaches("two", kind, ONE, port)
+
+
+@pytest.mark.parametrize(("kind", "port"), [("tcp", 22), ("tcp", 8888), ("udp", 8888), ("ping", 0)])
+def test_a_seat_reaches_its_own_appliance_and_nobody_elses(network: Network, kind: str, port: int) -> None:
+    """By any protocol; and an appliance reaches no seat, not even its own, and no other appliance."""
+    assert network.reaches("one", kind, HIS, port)
+    assert network.reaches("two", kind, HERS, port)
+    for who, address in (("one", HERS), ("two", HIS), ("other", HIS), ("his", HERS), ("hers", HIS)):
+        assert not network.reaches(who, kind, address, port), f"{who} reaches {address}"
+    for who, address in (("his", ONE), ("hers", ONE), ("his", TWO)):
+        assert not network.reaches(who, kind, address, 0 if kind == "ping" else 8888), (
+            f"{who} reaches {address}"
+        )
+
+
+def test_an_appliance_reaches_no_service_of_ours_and_not_the_host(network: Network) -> None:
+    """The hub's API neither, which seats have to reach; nor metadata. The internet it does."""
+    for kind, address, port in (
+        ("tcp", HUB, 8081),
+        ("tcp", PROXY, 8000),
+        ("ping", HUB, 0),
+        ("ping", PROXY, 0),
+    ):
+        assert not network.reaches("his", kind, address, port), f"it reaches {address}:{port}"
+    for address in addresses_of_the_host():
+        assert not network.reaches("his", "tcp", address, HOST_PORT)
+        assert not network.reaches("his", "tcp", address, PUBLISHED_PORT)
+        assert not network.reaches("his", "ping", address)
+    assert not network.reaches("his", "tcp", "169.254.169.254", 80)
+    assert network.reaches("his", "tcp", mirror(), 80)
+
+
+def test_the_proxy_reaches_appliances_and_the_hub_does_not(network: Network) -> None:
+    assert network.reaches("proxy", "tcp", HIS, 8888)
+    assert not network.reaches("hub", "tcp", HIS, 8888)
+
+
+def test_a_published_port_of_an_appliance_is_open_to_the_world_and_closed_to_other_seats(
+    network: Network,
+) -> None:
+    """From elsewhere on this machine, which is what a participant's browser is; not by way of the host's address."""
+    assert network.reaches("elsewhere", "tcp", addresses_of_the_host()[2], APPLIANCE_PORT)
+    for who in ("one", "two", "hers"):
+        for address in addresses_of_the_host():
+            assert not network.reaches(who, "tcp", address, APPLIANCE_PORT), f"{who} by {address}"
+
+
+def test_rules_are_as_many_for_two_seats_as_for_a_thousand(network: Network) -> None:
+    """Two for each bit of a place, beside those that there are anyway."""
+    rules = network.rules("-S", f"{BRIDGE}-pair").strip().splitlines()
+    assert len(rules) == 1 + 2 * 6 + 1
 
 
 def test_hub_and_proxy_reach_the_seats(network: Network) -> None:

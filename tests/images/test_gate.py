@@ -2,6 +2,7 @@
 
 import copy
 import io
+import ipaddress
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from wodctl.adapters.builder import Builder
 PROJECT = f"gatetest{os.getpid()}"
 LAB = f"wod/{PROJECT}:1"
 SERVER = f"{PROJECT}-student3"
+SUBNET = ipaddress.ip_network(f"10.232.{os.getpid() % 250}.0/24")
 CREATE = f"POST /v1.45/containers/create?name={SERVER}"
 
 # What a client container runs: its input goes to the gate, what comes back within a while is its output.
@@ -130,6 +132,11 @@ class Gate:
             "WorkingDir": "/student/student3",
             "Env": ["TOKEN=very-secret"],
             "Labels": {"wod.project": PROJECT, "wod.seat": "3"},
+            "NetworkingConfig": {
+                "EndpointsConfig": {
+                    f"{PROJECT}_seats": {"IPAMConfig": {"IPv4Address": str(SUBNET[128 + 16 + 2])}}
+                }
+            },
             "HostConfig": {
                 "NetworkMode": f"{PROJECT}_seats",
                 "Mounts": [
@@ -203,7 +210,9 @@ def started(name: str, state: Path, engine: str = "/var/run/docker.sock") -> str
     docker(
         *("run", "-d", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL"),
         *("--security-opt=no-new-privileges", f"--group-add={group}", "--memory=64m", "--pids-limit=64"),
-        *("-e", f"WOD_PROJECT={PROJECT}", "-e", f"WOD_STATE={state}", "-e", f"WOD_LAB_IMAGE={LAB}"),
+        *("-e", f"WOD_PROJECT={PROJECT}", "-e", f"WOD_STATE={state}", "-e", f"WOD_LABS=lab={LAB}"),
+        *("-e", f"WOD_COMPILER_IMAGE={LAB}", "-e", f"WOD_EXPORT_IMAGE={LAB}"),
+        *("-e", f"WOD_SEAT_SUBNET={SUBNET}"),
         *("-v", f"{engine}:/var/run/docker.sock", "-v", f"{state}/run/gate:/run/gate"),
         *("-v", f"{state}/rendered/settings.json:/etc/wod/settings.json:ro", image("gate")),
     )
@@ -218,6 +227,7 @@ def prepared(state: Path) -> Path:
         "WODSEATPIDS": 64,
         "UIDBASE": 2000,
         "GIDBASE": 2000,
+        "WODAPPLIANCEPRIVILEGES": [],
     }
     (state / "rendered").mkdir(parents=True)
     (state / "rendered" / "settings.json").write_text(
@@ -228,6 +238,7 @@ def prepared(state: Path) -> Path:
         "cd /state && install -d -m 0711 run data && install -d -m 0755 run/gate rendered && chmod 0711 . && "
     )
     make += "install -d -o 1805 -g 1801 -m 2750 run/gate/hub && "
+    make += "install -d -o 1805 -g 1804 -m 2750 run/gate/worker && "
     make += "install -d -o 2003 -g 2003 -m 0700 data/students/student3"
     docker("run", "--rm", "--network=none", "-v", f"{state}:/state", image("base"), "sh", "-c", make)
     return state
@@ -250,7 +261,7 @@ def gate(lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     state = prepared(tmp_path_factory.mktemp("gate") / "state")
     made = Gate(f"{PROJECT}-gate", f"{PROJECT}-client", state)
     try:
-        docker("network", "create", f"{PROJECT}_seats")
+        docker("network", "create", f"--subnet={SUBNET}", f"{PROJECT}_seats")
         started(made.name, state)
         docker(
             *("run", "-d", f"--name={made.client}", "--init", "--network=none", "-u=1801:1801"),

@@ -1,5 +1,7 @@
 """The hub and the services it leans on: who gets in, how a seat's server is closed in, what survives what."""
 
+import base64
+import hashlib
 import http.client
 import http.cookiejar
 import json
@@ -25,6 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.conftest import ROOT, docker
 from wodctl.adapters import configuration
 from wodctl.adapters.builder import Builder
+from wodctl.adapters.hub import Hub as WorkersHub
 from wodctl.adapters.state import DB, DOORMAN, FOLDERS, GATE, HUB, PROXY
 from wodctl.model import seat_pass
 
@@ -32,6 +35,7 @@ PASSWORD = "correct-horse-7"  # noqa: S105
 STARTS = 2
 TRIED = range(11, 16)
 """Seats for which wrong passwords are given."""
+SUBNET = f"10.233.{os.getpid() % 250}.0/24"
 SETTINGS = {
     "WODUSERMIN": 1,
     "WODUSERMAX": 20,
@@ -45,10 +49,12 @@ SETTINGS = {
     "WODBEEXTPROTO": "http",
     "WODBEEXTFQDN": "localhost",
     "WODBEEXTPORT": 8000,
+    "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",
     "BRANDINGURL": "https://grapevine.example",
-    "BRANDINGLOGOURL": "",
+    "BRANDINGCOLOR": "#ff8300",
+    "logo": "data:image/svg+xml;base64,PHN2Zy8+",
 }
 
 # What the worker's migrations make, as far as the hub knows of it.
@@ -153,14 +159,20 @@ class Hub:
         return Browser(self.url)
 
     @property
+    def other_lab(self) -> str:
+        """The image of a workshop's own lab."""
+        return f"wod/labs/{self.project}:1"
+
+    @property
     def token(self) -> str:
         return (self.state / "secrets" / "admin-token").read_text()
 
-    def call(self, method: str, path: str, token: str = "") -> tuple[int, Any]:
+    def call(self, method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
         """Ask the hub's API, as the worker does unless another token is given."""
         request = urllib.request.Request(
             f"http://{self.address('hub')}:8081/hub/api{path}",
             method=method,
+            data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"token {token or self.token}"},
         )
         try:
@@ -173,6 +185,11 @@ class Hub:
         """Status of the start of a seat's server."""
         self.call("POST", f"/users/student{seat}")
         return self.call("POST", f"/users/student{seat}/server")[0]
+
+    def stop(self, seat: int) -> None:
+        """End a seat's server; its user stays."""
+        while self.call("DELETE", f"/users/student{seat}/server")[0] not in (204, 404):
+            time.sleep(0.2)
 
     def server(self, seat: int, path: str, method: str = "GET", body: bytes | None = None) -> Any:
         """Ask a seat's server through the proxy."""
@@ -214,7 +231,9 @@ class Hub:
             *["run", "--detach", "--name", self.container(name), "--read-only", "--cap-drop=ALL"],
             *["--security-opt=no-new-privileges", f"--network={network or self.project + '_seats'}"],
             *["--env", f"WOD_PROJECT={self.project}", "--env", f"WOD_STATE={self.state}"],
-            *["--env", f"WOD_LAB_IMAGE={self.images['lab']}"],
+            *["--env", f"WOD_LABS=lab={self.images['lab']} other={self.other_lab}"],
+            *["--env", f"WOD_SEAT_SUBNET={SUBNET}", "--env", f"WOD_COMPILER_IMAGE={self.images['lab']}"],
+            *["--env", f"WOD_EXPORT_IMAGE={self.images['lab']}"],
             *["--volume", f"{self.state}/settings.json:/etc/wod/settings.json:ro"],
             *[*options, self.images[name]],
         )
@@ -253,7 +272,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     made = Hub(f"wodtesthub{os.getpid()}", folder, {name: builder.tag(name) for name in names})
     prepare(folder)
     try:
-        docker("network", "create", f"{made.project}_seats")
+        docker("network", "create", f"--subnet={SUBNET}", f"{made.project}_seats")
+        docker("tag", made.images["lab"], made.other_lab)
         database = [
             f"--volume={folder}/run/db:/run/postgresql",
             "--group-add=1808",
@@ -289,6 +309,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         docker("rm", "--force", "--volumes", *left, check=False)
         docker("network", "rm", f"{made.project}_seats", check=False)
         docker("volume", "rm", f"{made.project}_routes", check=False)
+        docker("image", "rm", made.other_lab, check=False)
         shutil.rmtree(folder)
 
 
@@ -593,11 +614,16 @@ def test_pages_are_the_sites_own(hub: Hub) -> None:
     assert page.path == "/hub/login"
     assert "Grapevine Workshops" in page.text and "Grapevine &amp; Friends" in page.text
     loaded = re.findall(r'<(?:link|script|img)\b[^>]*?(?:href|src)="([^"]+)"', page.text)
-    assert loaded and all(source.startswith("/hub/") for source in loaded)
-    assert all(hub.browser().get(source).status == 200 for source in loaded)
+    assert loaded.count(SETTINGS["logo"]) == 2  # in the page, and in the browser's tab
+    ours = [source for source in loaded if source != SETTINGS["logo"]]
+    assert ours and all(source.startswith("/hub/") for source in ours)
+    assert all(hub.browser().get(source).status == 200 for source in ours)
     assert 'name="viewport"' in page.text
     assert "JupyterHub" not in page.text
     policy = page.headers["Content-Security-Policy"]
+    style = re.search(r"<style>(:root\{--accent:#[0-9a-f]{6};.*)</style>", page.text)
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{digest}';" in policy
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
 
 
@@ -605,7 +631,7 @@ def test_a_participant_whose_login_is_over_is_told_so(hub: Hub) -> None:
     """Whoever comes to a seat without a login is told that it may have ended with the workshop."""
     page = hub.browser().get("/user/student2/lab")
     assert page.path == "/hub/login"
-    assert "You are not logged in any more" in page.text
+    assert "Your session is over" in page.text and "https://grapevine.example" in page.text
 
 
 @pytest.mark.parametrize("path", ["/hub/home", "/hub/token", "/hub/nowhere", "/user/student2/lab"])
@@ -615,6 +641,15 @@ def test_every_page_is_dressed(hub: Hub, seat_one: dict[str, Any], path: str) ->
     browser.log_in("student1", PASSWORD)
     page = browser.get(path)
     assert "Grapevine Workshops" in page.text and "JupyterHub" not in page.text
+    assert "<style>:root{--accent:#" in page.text and SETTINGS["logo"] in page.text
+
+
+def test_the_window_of_jupyterlab_is_called_as_the_site(hub: Hub, seat_one: dict[str, Any]) -> None:
+    """The name that JupyterLab puts behind each notebook's in the title of the page."""
+    browser = hub.browser()
+    page = browser.log_in("student1", PASSWORD)
+    assert page.path == "/user/student1/lab"
+    assert '"appName": "Grapevine Workshops"' in page.text
 
 
 # --- servers ---
@@ -641,6 +676,40 @@ def test_a_server_is_closed_in(hub: Hub, seat_one: dict[str, Any]) -> None:
     ]
     assert list(seat_one["NetworkSettings"]["Networks"]) == [f"{hub.project}_seats"]
     assert not host["PortBindings"]
+
+
+def test_a_participant_gets_the_lab_of_his_workshop_and_cannot_choose(hub: Hub) -> None:
+    """Whom the worker put into a lab's group has it, at each start; whoever asks for one himself is refused."""
+    try:
+        assert hub.start(2) == 201
+        token = _environment(hub.seat(2))["JUPYTERHUB_API_TOKEN"]
+        assert hub.call("POST", "/groups/lab-other", token)[0] in (403, 404)
+        hub.stop(2)
+        refused, _ = hub.call("POST", "/users/student2/server", token, body={"image": hub.other_lab})
+        assert refused in (400, 403) and not exists(hub.seat(2))
+        assert hub.start(2) == 201 and _image(hub.seat(2)) == hub.images["lab"]
+        hub.call("DELETE", "/users/student2")
+
+        worker = WorkersHub(hub.token, "", api=f"http://{hub.address('hub')}:8081/hub/api", proxy=hub.url)
+        for _ in range(2):
+            worker.start_server("student2", "other")
+            assert _image(hub.seat(2)) == hub.other_lab
+            hub.stop(2)
+        assert hub.start(2) == 201 and _image(hub.seat(2)) == hub.other_lab
+        # The next participant of that seat has a workshop of his own.
+        worker.ensure_absent("student2")
+        assert hub.start(2) == 201 and _image(hub.seat(2)) == hub.images["lab"]
+    finally:
+        hub.call("DELETE", "/users/student2")
+
+
+def _image(container: str) -> str:
+    return docker("inspect", "--format={{.Config.Image}}", container).strip()
+
+
+def _environment(container: str) -> dict[str, str]:
+    [about] = json.loads(docker("inspect", container))
+    return dict(line.split("=", 1) for line in about["Config"]["Env"])
 
 
 def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) -> None:

@@ -90,6 +90,8 @@ def test_a_good_workshop_passes_as_each_student(folder):
     ]
     assert [one["kernel"] for one in runs[:3]] == ["python3", "python3", "bash"]
     assert [one["cells"] for one in runs[:3]] == [1, 5, 1] and all(one["seconds"] > 0 for one in runs)
+    assert list(runs[1]["timing"]) == ["1", "2", "3", "4", "5"]
+    assert 0 < sum(runs[1]["timing"].values()) <= runs[1]["seconds"]
 
 
 def test_failing_cells_are_told_with_reason_and_the_rest_still_runs(folder):
@@ -120,7 +122,7 @@ def test_failing_cells_are_told_with_reason_and_the_rest_still_runs(folder):
 
 def test_what_ends_a_notebook_early_is_told_and_the_next_one_runs(folder):
     """No such kernel, no notebook at all, a kernel that takes more memory than a seat has."""
-    notebook(folder, "1-WKSHP-A.ipynb", "1", kernel="gophernotes")
+    notebook(folder, "1-WKSHP-A.ipynb", "1", kernel="fortran")
     (folder / "2-WKSHP-B.ipynb").write_text("{ no notebook")
     notebook(folder, "3-WKSHP-C.ipynb", "1", "x = bytearray(10**9)")
     notebook(folder, "4-WKSHP-D.ipynb", "1")
@@ -128,8 +130,25 @@ def test_what_ends_a_notebook_early_is_told_and_the_next_one_runs(folder):
     assert code == 8
     problems = [one["problem"] for one in runs]
     assert problems[0] is problems[4] is None
-    assert problems[1] == "The image has no kernel 'gophernotes'." and "JSON" in problems[2]
+    assert problems[1] == "The image has no kernel 'fortran'." and "JSON" in problems[2]
     assert problems[3] == "The kernel died in cell 2."
+
+
+def test_java_and_kotlin_run_in_a_lab_of_their_own(folder):
+    """Nobody says so: their kernels do. Both find what earlier cells defined; a failing cell is told as elsewhere."""
+    notebook(
+        folder, "1-WKSHP-J.ipynb", "record P(int x) {}", "if (new P(41).x() + 1 != 42) throw new Error();",
+        'throw new IllegalStateException("as planned");', kernel="java",
+    )  # fmt: skip
+    notebook(
+        folder, "2-WKSHP-K.ipynb", "data class P(val x: Int)", "check(P({{ STDID }}).x == 1)",
+        'error("as planned")', kernel="kotlin",
+    )  # fmt: skip
+    code, runs, said = run(folder)
+    assert code == 8, said
+    for outcome, kernel in zip(runs[1:], ("java", "kotlin"), strict=True):
+        assert outcome["kernel"] == kernel and outcome["problem"] is None and outcome["cells"] == 3, outcome
+        assert [cell["cell"] for cell in outcome["failed"]] == [3] and "as planned" in str(outcome["failed"])
 
 
 def test_a_challenge_is_run_as_one(folder):

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,24 @@ import argon2
 import pytest
 
 from tests.conftest import ROOT, docker
+from tests.images import test_directory
 from tests.images.test_database import ACCEPT, Backstage, backstage, queue_id, wait_for
 from wodctl.adapters.database import Action, Database, connect_as_operator
+from wodctl.model import registration
 from wodctl.model.seat import Seat
 
 NAME = "wodtestworker"
 STATE = Path("/var/lib/wod-test-worker")
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-PHASES = ("claim", "close", "password", "home", "server", "answer")
+PHASES = ("claim", "close", "password", "prepare", "home", "server", "answer")
 PORTAL = {
     "WODAPIDB": "on",
     "WODAPIDBEXTFQDN": "portal",
     "WODBASESTDID": "100",
     "WODBEFQDN": "backend.example.net",
+    "WODLDAPSRVNAME": "directory",
+    "WODLDAPDMN": "example.org",
+    "WODLDAPBINDDN": "cn=keeper,dc=example,dc=org",
 }
 TITLE = {"cell_type": "markdown", "metadata": {}, "source": ["# Seat {{ STDID }} of {{ BRANDING }}"]}
 CODE = {"cell_type": "code", "metadata": {}, "source": ["x = 1"], "outputs": [], "execution_count": 7}
@@ -59,9 +65,15 @@ class Worker:
                 f"--volume={state}/hub-token:/run/secrets/hub-token:ro",
                 f"--volume={state}/api-password:/run/secrets/api-password:ro",
                 f"--volume={state}/seat-key:/run/secrets/seat-key:ro",
+                f"--volume={state}/ldap-password:/run/secrets/ldap-password:ro",
+                f"--volume={state}/fixed-password:/run/secrets/fixed-password:ro",
+                f"--volume={state}/directory/ca.pem:/etc/wod/ca.crt:ro",
             ),
             *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
+            *(f"--env=WOD_PROJECT={NAME}", f"--env=WOD_STATE={STATE}", "--env=WOD_COMPILER_IMAGE=none"),
+            *("--env=WOD_LABS=lab=wod/lab:1", "--env=WOD_LAB_KERNELS=lab=python3,bash jvm=java"),
+            "--env=WOD_SEAT_SUBNET=10.213.0.0/20",
             *("--tmpfs=/run/wod:mode=1777,size=1m", *more, self.behind.images["worker"]),
         )
 
@@ -126,19 +138,33 @@ class Worker:
         return docker("exec", NAME, "sh", "-c", "cat /proc/$(pidof -s python)/status")
 
 
+@pytest.fixture
+def worker(at_work: Worker) -> Worker:
+    """The worker, with all seats free."""
+    held = [seat.number for seat in at_work.database.seats() if seat.state != "free"]
+    numbers = [at_work.order("PURGE", seat, 0) for seat in held]
+    assert {at_work.ended(number).state for number in numbers} <= {"done"}
+    return at_work
+
+
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
+def at_work() -> Iterator[Worker]:
     subprocess.run(["rm", "-rf", STATE], check=True)
     remove()
     docker("network", "create", NAME)
     try:
         for behind in backstage(NAME, STATE, **PORTAL):
-            for workshop in ("WKSHP-Sample", "WKSHP-Lab"):
+            for workshop in ("WKSHP-Sample", "WKSHP-Lab", "WKSHP-Ldap", "WKSHP-Broken"):
                 make_workshop(STATE / "workshops" / workshop)
+            show_password(STATE / "workshops" / "WKSHP-Ldap")
+            (STATE / "workshops/WKSHP-Broken/2-Second.ipynb").write_text("{{ NOBODY_KNOWS_THIS }}")
+            test_directory.prepare(STATE / "directory")
             for name, content in (
                 ("hub-token", "the-token\n"),
                 ("seat-key", "the-key\n"),
                 ("api-password", "the-password\n"),
+                ("ldap-password", f"{test_directory.PASSWORD}\n"),
+                ("fixed-password", ""),
             ):
                 (STATE / name).write_text(content)
                 os.chown(STATE / name, 1804, 1804)
@@ -146,6 +172,9 @@ def worker() -> Iterator[Worker]:
             docker("run", "--detach", f"--name={NAME}-portal", f"--network={NAME}", "--network-alias=portal",
                    f"--volume={ROOT}/tests/images/stand_in_registration.py:/api.py:ro",
                    behind.images["base"], "tini", "python3", "/api.py")  # fmt: skip
+            slapd = test_directory.images(STATE)["directory"]
+            docker("run", "--detach", f"--name={NAME}-directory", f"--network={NAME}", "--network-alias=directory",
+                   f"--volume={STATE}/directory:/etc/directory:ro", slapd)  # fmt: skip
             docker("run", "--detach", f"--name={NAME}-hub", f"--network={NAME}", "--network-alias=hub",
                    "--network-alias=proxy", f"--volume={ROOT}/tests/images/stand_in_hub.py:/hub.py:ro",
                    behind.images["base"], "tini", "python3", "/hub.py")  # fmt: skip
@@ -159,7 +188,8 @@ def worker() -> Iterator[Worker]:
 
 
 def remove() -> None:
-    docker("rm", "--force", "--volumes", NAME, f"{NAME}-hub", f"{NAME}-small", f"{NAME}-portal", check=False)
+    helpers = [f"{NAME}-{name}" for name in ("hub", "small", "portal", "directory")]
+    docker("rm", "--force", "--volumes", NAME, *helpers, check=False)
     docker("network", "rm", NAME, check=False)
 
 
@@ -168,6 +198,12 @@ def make_workshop(path: Path) -> None:
     (path / "Pictures" / "large.png").write_bytes(b"x" * 400_000)
     (path / "0-ReadMeFirst.ipynb").write_text(json.dumps(NOTEBOOK))
     (path / "wod.yml").write_text("name: Sample\nduration: 3\n")
+
+
+def show_password(path: Path) -> None:
+    """Let a workshop show the participant his password."""
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["Your password: {{ PASSSTU }}"]}
+    (path / "1-Secret.ipynb").write_text(json.dumps(NOTEBOOK | {"cells": [cell]}))
 
 
 def ssh_keygen(*words: str | Path) -> str:
@@ -203,6 +239,7 @@ def test_the_key_pair_is_one_that_ssh_accepts(worker: Worker) -> None:
     folder = STATE / "data/students/student4/.ssh"
     seen = set()
     for customer in (101, 102):
+        worker.done("PURGE", 4, 0)
         worker.done("CREATE", 4, customer)
         public = ssh_keygen("-y", "-P", "", "-f", folder / "id_rsa").split()[:2]
         assert (folder / "id_rsa.pub").read_text().split()[:2] == public
@@ -251,9 +288,14 @@ def test_a_mail_that_came_twice_leaves_the_work_alone(worker: Worker) -> None:
 
 
 def test_the_next_customer_finds_nothing_of_the_former(worker: Worker) -> None:
-    """CREATE for somebody else, without a CLEANUP before, removes the former home and ends his sessions."""
+    """A CREATE for somebody else is refused while he works; once his lease is over it removes home and sessions."""
     worker.done("CREATE", 9, 107)
     (STATE / "data/students/student9/private.txt").write_text("mine")
+    refused = worker.ended(worker.order("CREATE", 9, 108))
+    assert (refused.state, worker.seat(9).customer) == ("rejected", 107)
+    assert "lent to customer 107" in str(refused.reason)
+    worker.behind.sql("UPDATE wod.seat SET lease_until = now() + interval '50 milliseconds' WHERE number = 9")
+    time.sleep(0.1)
     worker.done("CREATE", 9, 108)
     assert not (STATE / "data/students/student9/private.txt").exists()
     said = [line for line in worker.ask_hub("GET", "said")["said"] if "student9" in line]
@@ -467,6 +509,88 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(worker: Worker) -> Non
     worker.done("CREATE", 52, 504)
 
 
+def test_a_workshop_is_delivered_into_the_home_of_somebody_who_works(worker: Worker) -> None:
+    """Whatever he has laid in its place: his new folder is whole and his, the rest of his home as it was."""
+    worker.done("CREATE", 56, 0)
+    home = STATE / "data/students/student56"
+    (home / "notes.txt").write_text("mine")
+    for lay in (
+        lambda place: (place / "more.txt").write_text("x"),
+        lambda place: (place.rename(home / "aside"), place.symlink_to("/etc")),
+    ):
+        lay(home / "WKSHP-Sample")
+        ended = worker.done("DELIVER", 56, 0, "CHLG-Sample")
+        assert [phase["name"] for phase in ended.phases] == ["home"]
+        found = [home / "WKSHP-Sample", *(home / "WKSHP-Sample").rglob("*")]
+        assert {(path.lstat().st_uid, path.lstat().st_gid) for path in found} == {(2056, 2056)}
+        assert {path.name for path in found} == {
+            "WKSHP-Sample", "0-ReadMeFirst.ipynb", "Pictures", "large.png", "wod.yml", "wod-generate-pdf.sh",
+            ".ipynb_checkpoints", "0-ReadMeFirst-checkpoint.ipynb",
+        }  # fmt: skip
+    assert (home / "notes.txt").read_text() == "mine"
+    assert worker.seat(56).state == "ready"
+    assert worker.ask_hub("GET", "said")["running"]["student56"] is True
+    worker.done("PURGE", 56, 0)
+    refused = worker.ended(worker.order("DELIVER", 56, 0))
+    assert (refused.state, "Seat 56 is free" in str(refused.reason)) == ("rejected", True)
+    assert not home.exists()
+
+
+def test_hostile_workshops_are_refused_with_a_reason_and_harm_nobody(worker: Worker) -> None:
+    """Escapes, gigabytes, endless loops, links to secrets, pipes: by file; who works meanwhile notices nothing."""
+    hostile = {
+        "Escape": ("a.sh", "{{ ''.__class__.__mro__ }}", "a.sh, line 1: not allowed"),
+        "Gigabyte": ("a.ipynb", "{{ 'a' * 10 ** 9 }}", "a.ipynb"),
+        "Loop": (
+            "a.sh",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "a.sh",
+        ),
+        "Value": ("a.sh", "{{ EVIL }}", "a.sh"),
+        "Shadow": ("a.sh", "/etc/shadow", "a.sh is a link to '/etc/shadow'"),
+        "Pipe": ("a.sh", None, "a.sh is a device, socket or pipe"),
+        "Many": ("deep", None, "more than 20000 files"),
+    }
+    root = STATE / "workshops"
+    for name, (file, content, _) in hostile.items():
+        make_workshop(root / f"WKSHP-{name}")
+        path = root / f"WKSHP-{name}" / file
+        if name == "Shadow":
+            path.symlink_to(str(content))
+        elif name == "Pipe":
+            os.mkfifo(path)
+        elif name == "Many":
+            for folder in range(100):
+                (path / str(folder)).mkdir(parents=True)
+                for number in range(1000):
+                    (path / str(folder) / str(number)).touch()
+        else:
+            path.write_text(str(content))
+    (root / "ansible/production").mkdir(parents=True)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (root / "ansible/production/variables_WKSHP-Value.yml").write_text(json.dumps({"EVIL": endless}))
+    before = docker("exec", NAME, "sh", "-c", "ls -la /etc /srv /usr/share/wod")
+    started = docker("inspect", "-f", "{{.State.StartedAt}}", NAME)
+    try:
+        orders = {name: worker.order("CREATE", 10 + n, 0, f"WKSHP-{name}") for n, name in enumerate(hostile)}
+        worker.done("CREATE", 57, 0)
+        for name, number in orders.items():
+            ended = worker.ended(number, 120)
+            assert (ended.state, f"WKSHP-{name}" in str(ended.reason)) == ("failed", True), ended
+            assert hostile[name][2] in str(ended.reason), ended.reason
+            assert not (STATE / f"data/students/student{ended.seat}").exists()
+    finally:
+        for name in [f"WKSHP-{one}" for one in hostile] + ["ansible"]:
+            subprocess.run(["rm", "-rf", root / name], check=True)
+    assert docker("inspect", "-f", "{{.State.StartedAt}}", NAME) == started
+    assert docker("exec", NAME, "sh", "-c", "ls -la /etc /srv /usr/share/wod") == before
+    assert os.listdir(STATE / "data/students/.staging") == os.listdir(STATE / "data/students/.trash") == []
+    peak = docker("exec", NAME, "sh", "-c", "grep VmHWM /proc/$(pidof -s python)/status")
+    assert int(peak.split()[1]) < 200_000
+    for seat in [57, *range(10, 10 + len(hostile))]:
+        worker.done("PURGE", seat, 0)
+
+
 def told(worker: Worker, action: Action) -> None:
     """Return when the registration API has been told all that it is owed of an action."""
     wait_for(lambda: not worker.action(action.id).owed, 20)
@@ -623,6 +747,276 @@ def test_a_stuck_seat_is_cleaned(worker: Worker) -> None:
         " WHERE number = 9"
     )
     wait_for(lambda: {worker.seat(8).state, worker.seat(9).state} == {"free"}, 30)
+
+
+LIST, LOGIN = ("GET", "workshops", None, 200), ("POST", "login", "ACCOUNT", 200)
+
+
+def put(path: str, status: int = 200, **body: str) -> tuple[str, str, Any, int]:
+    """One update as it is written down."""
+    return ("PUT", path, body, status)
+
+
+def exchanges(worker: Worker, since: int) -> list[tuple[str, str, Any, int]]:
+    """All that the registration API was asked after so many questions; secrets by what they are."""
+    answer = worker.ask_portal("GET", "said")
+    found = []
+    for (method, path, body), status in zip(answer["said"], answer["statuses"], strict=True):
+        if path == "login":
+            body = "ACCOUNT"
+        elif isinstance(body, dict) and "password" in body:
+            body = body | {"password": "PASSWORD"}
+        found.append((method, path, body, status))
+    return found[since:]
+
+
+PASSWORD: dict[str, Any] = {"password": "PASSWORD"}
+WRITTEN_DOWN = {
+    "CREATE": [
+        LIST, put("student/114", 401, **PASSWORD), LOGIN, put("student/114", **PASSWORD),
+        put("customer/700", active="true"),
+    ],
+    "CLEANUP": [
+        LIST, put("student/114", 401, **PASSWORD), LOGIN, put("student/114", **PASSWORD),
+        put("customer/700", completionPercentage="33"), put("student/114", assigned="false"),
+        put("customer/700", cleaned="true"),
+    ],
+    "PURGE after it": [put("customer/700", 401, cleaned="true"), LOGIN, put("customer/700", cleaned="true")],
+    "CLEANUP before a RESET": [
+        LIST, put("student/115", 401, **PASSWORD), LOGIN, put("student/115", **PASSWORD),
+        put("customer/701", completionPercentage="0"), put("student/115", assigned="true"),
+        put("customer/701", active="false"), put("customer/701", cleaned="true"),
+    ],
+    "RESET": [
+        LIST, put("student/115", 401, **PASSWORD), LOGIN, put("student/115", **PASSWORD),
+        put("student/115", assigned="false"),
+    ],
+    "PURGE alone": [
+        LIST, put("customer/702", 401, completionPercentage="0"), LOGIN,
+        put("customer/702", completionPercentage="0"), put("student/116", assigned="false", **PASSWORD),
+        put("customer/702", cleaned="true"),
+    ],
+    "RESET of a range": [
+        LIST, put("workshop/8", 401, capacity="2"), LOGIN, put("workshop/8", capacity="2"),
+        LIST, put("student/118", **PASSWORD), put("student/118", assigned="false"),
+        LIST, put("student/117", **PASSWORD), put("student/117", assigned="false"),
+    ],
+    "unregistered before he began": [
+        LIST, put("student/119", 401, **PASSWORD), LOGIN, put("student/119", **PASSWORD),
+        put("student/119", assigned="false"), put("customer/703", cleaned="true"),
+    ],
+}  # fmt: skip
+
+
+def test_the_portal_is_asked_and_told_what_is_written_down(worker: Worker) -> None:
+    """Every exchange of each action in its order, beginning with a token that has expired, as after three minutes.
+
+    The API refuses unknown paths, columns and values other than texts.
+    """
+
+    def asked(name: str, action: str, seat: int, customer: int, *more: str, last: int | None = None) -> None:
+        worker.ask_portal("PUT", "lifetime/60")
+        since = len(worker.ask_portal("GET", "said")["said"])
+        told(worker, worker.done(action, seat, customer, *more, last=last))
+        found = exchanges(worker, since)
+        if last:  # seats are reset side by side, and the worker asks for the workshop's number once more
+            found, expected = sorted(map(str, found)), sorted(map(str, [*WRITTEN_DOWN[name], LIST]))
+            assert found == expected
+        else:
+            assert found == WRITTEN_DOWN[name]
+
+    told(worker, worker.done("PURGE", 14, 0))  # the worker has a token
+    try:
+        asked("CREATE", "CREATE", 14, 700)
+        work_in(14)
+        asked("CLEANUP", "CLEANUP", 14, 700)
+        asked("PURGE after it", "PURGE", 14, 700)
+        told(worker, worker.done("CREATE", 15, 701, "WKSHP-Lab"))
+        asked("CLEANUP before a RESET", "CLEANUP", 15, 701, "WKSHP-Lab")
+        asked("RESET", "RESET", 15, 701, "WKSHP-Lab")
+        told(worker, worker.done("CREATE", 16, 702, "CHLG-Sample"))
+        asked("PURGE alone", "PURGE", 16, 702)
+        asked("RESET of a range", "RESET", 17, 33, "WKSHP-Lab", last=18)
+        asked("unregistered before he began", "CLEANUP", 19, 703)
+    finally:
+        worker.ask_portal("PUT", "lifetime/1")
+
+
+def shown_password(seat: int) -> str:
+    """The password that the participant of WKSHP-Ldap finds in his notebook."""
+    text = (STATE / f"data/students/student{seat}/WKSHP-Ldap/1-Secret.ipynb").read_text()
+    return re.findall(r"Your password: (\w+)", text)[0]
+
+
+def opens_entry(seat: int, password: str) -> bool:
+    """Whether an appliance would let the seat's user in with it."""
+    return test_directory.Served("", f"{NAME}-directory").opens(seat, password)
+
+
+def test_one_password_in_notebook_directory_seat_and_portal(worker: Worker) -> None:
+    """For a workshop flagged `ldap` or showing it; the lease's end makes it worthless everywhere."""
+    told(worker, worker.done("CREATE", 5, 710, "WKSHP-Ldap"))
+    password = shown_password(5)
+    assert opens(worker, 5, password)
+    assert opens_entry(5, password)
+    assert worker.ask_portal("GET", "said")["rows"]["student/105"]["password"] == password
+    told(worker, worker.done("CLEANUP", 5, 710, "WKSHP-Ldap"))
+    assert not opens(worker, 5, password)
+    assert not opens_entry(5, password)
+    rotated = worker.ask_portal("GET", "said")["rows"]["student/105"]["password"]
+    assert password != rotated
+    assert not opens_entry(5, rotated)
+    assert os.listdir(STATE / "data/students/.passwords") == []
+
+
+def test_a_shown_password_survives_an_api_that_is_away_and_a_killed_worker(worker: Worker) -> None:
+    """It is told when the API is back, and has never been in the database or a log."""
+    worker.ask_portal("PUT", "answer/503")
+    try:
+        created = worker.done("CREATE", 6, 711, "WKSHP-Ldap")
+        password = shown_password(6)
+        worker.kill()
+        dump = subprocess.run(
+            ["docker", "exec", "--user=1804:1808", worker.behind.name,
+             "pg_dump", "-h", "/run/postgresql", "-U", "wod", "wod"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        log = subprocess.run(["docker", "logs", NAME], capture_output=True, text=True, check=True)
+        assert "CREATE" in dump
+        assert password not in dump + log.stdout + log.stderr
+    finally:
+        worker.ask_portal("PUT", "answer/0")
+    told(worker, created)
+    assert worker.ask_portal("GET", "said")["rows"]["student/106"]["password"] == password
+    assert opens(worker, 6, password)
+    worker.done("PURGE", 6, 711)
+    assert not opens_entry(6, password)
+
+
+def test_a_directory_that_is_away_is_waited_for(worker: Worker) -> None:
+    """By CREATE, and by the lease's end: no seat is free whose entry is open."""
+    worker.done("CREATE", 7, 712, "WKSHP-Ldap")
+    password = shown_password(7)
+    docker("stop", "--time=1", f"{NAME}-directory")
+    try:
+        number = worker.order("CLEANUP", 7, 712, "WKSHP-Ldap")
+        wait_for(lambda: "does not answer" in (worker.action(number).reason or ""), 60)
+        assert worker.seat(7).state == "cleaning"
+    finally:
+        docker("start", f"{NAME}-directory")
+    wait_for(test_directory.Served("", f"{NAME}-directory").answers)
+    assert worker.ended(number).state == "done"
+    assert worker.seat(7) == Seat(7, "free")
+    assert not opens_entry(7, password)
+
+
+def test_what_an_operator_changes_reaches_everybody_who_must_know(worker: Worker) -> None:
+    """A new password opens seat and entry and is told; so is the lease's new end."""
+    told(worker, worker.done("CREATE", 8, 713, "WKSHP-Ldap"))
+    give = [
+        "docker",
+        "exec",
+        "--interactive",
+        "--user=1804:1808",
+        NAME,
+        "python",
+        "-m",
+        "wodctl.worker",
+        "password",
+    ]
+    former = shown_password(8)
+    subprocess.run([*give, "8"], input="operators-choice\n", text=True, check=True, capture_output=True)
+    created = next(
+        one for one in worker.database.actions(only_rejected=False, limit=9) if one.customer == 713
+    )
+    told(worker, created)
+    assert (
+        worker.ask_portal("GET", "said")["rows"]["student/108"].items()
+        >= {"password": "operators-choice"}.items()
+    )
+    assert opens(worker, 8, "operators-choice")
+    assert opens_entry(8, "operators-choice")
+    assert not opens(worker, 8, former)
+    until = worker.database.extend_lease(8, timedelta(minutes=30))
+    assert until
+    worker.database.owe_holder(8, 713, [registration.ends(713, until)])
+    told(worker, created)
+    assert worker.ask_portal("GET", "said")["rows"]["customer/713"]["endDate"] == until.isoformat()
+    worker.done("PURGE", 8, 713)
+    refused = subprocess.run([*give, "8"], input="too-late\n", text=True, capture_output=True, check=False)
+    assert (refused.returncode, "Seat 8 is free" in refused.stderr) == (6, True)
+    assert not opens_entry(8, "operators-choice")
+    assert not opens_entry(8, "too-late")
+
+
+def test_who_is_driven_out_is_counted_and_told(worker: Worker) -> None:
+    """By the operator's CLEANUP for nobody, and by the next one's CREATE after his lease."""
+    told(worker, worker.done("CREATE", 9, 720))
+    work_in(9)
+    told(worker, worker.done("CLEANUP", 9, 0))
+    told(worker, worker.done("CREATE", 10, 721))
+    work_in(10)
+    worker.behind.sql("UPDATE wod.seat SET state = 'failed', password_hash = NULL WHERE number = 10")
+    told(worker, worker.done("CREATE", 10, 722))
+    rows = worker.ask_portal("GET", "said")["rows"]
+    for gone in (720, 721):
+        assert rows[f"customer/{gone}"]["completionPercentage"] == "33"
+        assert rows[f"customer/{gone}"]["cleaned"] == "true"
+    assert rows["customer/722"] == {"active": "true"}
+    worker.done("PURGE", 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("action", "seat", "workshop", "state", "said"),
+    [
+        (
+            "CREATE",
+            11,
+            "WKSHP-Unknown",
+            "rejected",
+            ["No workshop called WKSHP-Unknown", "wodctl workshop list"],
+        ),
+        ("CREATE", 61, "WKSHP-Sample", "rejected", ["Seat 61 is not on this backend", "1 to 60"]),
+        ("CLEANUP", 61, "WKSHP-Sample", "rejected", ["Seat 61 is not on this backend", "1 to 60"]),
+        ("PURGE", 61, "", "rejected", ["Seat 61 is not on this backend", "1 to 60"]),
+        ("CREATE", 12, "WKSHP-Broken", "failed", ["WKSHP-Broken/2-Second.ipynb", "NOBODY_KNOWS_THIS"]),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_what_to_do(
+    worker: Worker, action: str, seat: int, workshop: str, state: str, said: list[str]
+) -> None:
+    """With the action, for the operator who looks there."""
+    ended = worker.ended(worker.order(action, seat, 730, workshop))
+    assert ended.state == state
+    assert all(part in str(ended.reason) for part in said), ended.reason
+    if seat < 61:
+        worker.done("PURGE", seat, 0)
+
+
+def test_an_unknown_customer_is_named_with_the_action_and_holds_nobody_up(worker: Worker) -> None:
+    """The API knows no such row and says 400: what could not be told stays visible, the rest is told."""
+    worker.ask_portal("PUT", "unknown/customer/740")
+    created = worker.done("CREATE", 11, 740)
+    other = worker.done("CREATE", 12, 741)
+    told(worker, other)
+    [owed] = worker.action(created.id).owed
+    assert owed.startswith("customer 740 active (refused)")
+    assert "status 400" in owed
+    assert [refused for _, _, refused in worker.database.debts()] == [True]
+    for seat in (11, 12):
+        worker.done("PURGE", seat, 0)
+    worker.behind.sql("DELETE FROM wod.owed")
+
+
+def test_a_home_that_is_missing_is_no_obstacle_and_is_told(worker: Worker) -> None:
+    """The lease ends all the same: nothing is left to count, and the portal hears of its end."""
+    worker.done("CREATE", 13, 742)
+    subprocess.run(["rm", "-rf", STATE / "data/students/student13"], check=True)
+    ended = worker.done("CLEANUP", 13, 742)
+    told(worker, ended)
+    assert "The home of student13 was gone" in str(ended.reason)
+    assert worker.ask_portal("GET", "said")["rows"]["customer/742"]["cleaned"] == "true"
+    assert worker.seat(13) == Seat(13, "free")
 
 
 SEED = int(os.environ.get("WOD_TEST_SEED", "0")) or random.randrange(10**6)  # noqa: S311

@@ -1,5 +1,6 @@
 """An author's hour: his workshop on his desk, each save in the browser within a second, mistakes where he looks."""
 
+import base64
 import json
 import os
 import re
@@ -84,11 +85,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk with a copy of the sample workshop."""
     folder = tmp_path_factory.mktemp("author") / SAMPLE.name
     shutil.copytree(SAMPLE, folder)
+    private = tmp_path_factory.mktemp("private")
+    group = private / "ansible/production"
+    (group / "pass").mkdir(parents=True)
+    (group / "variables_WKSHP-Welcome101.yml").write_text("A: workshop\nC: {1: one, 20: other}\n")
+    (group / "variables_CHLG-Welcome101.yml").write_text("B: challenge\n")
+    (group / "pass/variables_WKSHP-Welcome101_20.yml").write_text("C: {20: twenty}\n")
     port = free_port()
     words = ["--state", str(STATE), "--project", PROJECT, "author", str(folder), "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, "-m", "wodctl", *words],
         cwd=ROOT,
+        env=os.environ | {"WODPRIVDIR": str(private)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -109,7 +117,7 @@ def lab(desk: Desk, page: Page) -> Page:
     expect(page.locator(".lm-TabBar-tab.jp-mod-current", has_text="0-ReadMeFirst.ipynb")).to_be_visible(
         timeout=60_000
     )
-    expect(page.locator(".jp-MarkdownViewer")).to_contain_text("is good", timeout=30_000)
+    expect(page.locator(".jp-MarkdownViewer")).to_contain_text(": good", timeout=30_000)
     expect(page.locator(".jp-DirListing-item", has_text="as-challenge")).to_be_visible(timeout=30_000)
     expect(first_page(page)).to_contain_text("Hello, and welcome to", timeout=30_000)
     return page
@@ -154,11 +162,86 @@ def test_a_mistake_is_shown_where_the_author_looks(desk, lab, artefacts):
     desk.save("0-ReadMeFirst.ipynb", before.replace("{{ BRANDINGWOD }}", "{{ BRANDINGWAD }}"))
     expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("BRANDINGWAD", timeout=10_000)
     expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("0-ReadMeFirst.ipynb")
+    expect(lab.locator("#wod-desk-status")).to_contain_text("1 error")
     desk.wait_for(r"(ERROR WKSHP-Welcome101/0-ReadMeFirst.ipynb, line \d+ \(cell 2\).*BRANDINGWAD)")
     lab.screenshot(path=artefacts / "author-mistake.png")
     expect(first_page(lab)).to_contain_text("Hello, and welcome to WoD Developer!", timeout=30_000)
     desk.save("0-ReadMeFirst.ipynb", before)
-    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("is good", timeout=10_000)
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text(": good", timeout=10_000)
+
+
+def test_what_is_wrong_is_still_said_after_a_reload_of_the_page(desk, lab, artefacts):
+    """A closed status page, a reload by F5: the line at the foot tells, and leads to the page."""
+    before = (desk.folder / "0-ReadMeFirst.ipynb").read_text()
+    desk.save("0-ReadMeFirst.ipynb", before.replace("{{ BRANDINGWOD }}", "{{ BRANDINGWAD }}"))
+    line = lab.locator("#wod-desk-status")
+    expect(line).to_contain_text("1 error", timeout=10_000)
+    lab.locator(".lm-TabBar-tab", has_text="ERRORS.md").locator(".lm-TabBar-tabCloseIcon").click()
+    expect(lab.locator(".jp-MarkdownViewer")).to_have_count(0)
+    lab.reload()
+    expect(line).to_contain_text("1 error", timeout=30_000)
+    line.click()
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("BRANDINGWAD", timeout=10_000)
+    desk.save("0-ReadMeFirst.ipynb", before)
+    expect(line).to_contain_text("good", timeout=10_000)
+    # What looks wrong and works is told as well, without a word of alarm.
+    extra = before.replace("Hello, and welcome to", "![x](Pictures/gone.png) Hello, and welcome to")
+    desk.save("0-ReadMeFirst.ipynb", extra)
+    expect(line).to_contain_text("1 warning", timeout=10_000)
+    expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("'Pictures/gone.png' is not in the workshop")
+    desk.save("0-ReadMeFirst.ipynb", before)
+    expect(line).to_contain_text("good", timeout=10_000)
+    lab.locator(".lm-TabBar-tab", has_text="0-ReadMeFirst.ipynb").click()
+    lab.wait_for_timeout(1500)  # JupyterLab keeps what is open a moment later
+
+
+def test_a_changed_picture_is_shown_anew(desk, lab):
+    """Its text stays as it is; the browser shows the new picture all the same."""
+    picture = first_page(lab).locator(".jp-RenderedMarkdown img").first
+    expect(picture).to_be_visible(timeout=30_000)
+    name = re.search(r"/(Pictures/[^?]+)", picture.get_attribute("src"))[1]
+    size = "image => image.complete ? [image.naturalWidth, image.naturalHeight] : []"
+    lab.wait_for_timeout(500)
+    path, before = desk.folder / name, (desk.folder / name).read_bytes()
+    # A picture of one pixel.
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    assert picture.evaluate(size) != [1, 1]
+    try:
+        path.write_bytes(base64.b64decode(dot))
+        saved = time.monotonic()
+        while picture.evaluate(size) != [1, 1]:
+            assert time.monotonic() < saved + 10, picture.get_attribute("src")
+            time.sleep(0.05)
+    finally:
+        path.write_bytes(before)
+    saved = time.monotonic()
+    while picture.evaluate(size) in ([], [1, 1]):
+        assert time.monotonic() < saved + 10, picture.get_attribute("src")
+        time.sleep(0.05)
+
+
+def test_what_his_folder_does_harms_nobody(desk, lab):
+    """Scripts in texts, in the page of mistakes and in names do nothing; what leads out of the folder is refused."""
+    before = (desk.folder / "0-ReadMeFirst.ipynb").read_text()
+    evil = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
+    name = "<img src=x onerror=window.harmed=1>.sh"
+    try:
+        (desk.folder / name).write_text("{{ NOBODY }}")
+        (desk.folder / "passwd.txt").symlink_to("/etc/shadow")
+        desk.save(
+            "0-ReadMeFirst.ipynb", before.replace("Hello, and welcome to", f"{evil} Hello, and welcome to")
+        )
+        desk.wait_for(r"(ERROR .*passwd\.txt)", 10)
+        (desk.folder / "passwd.txt").unlink()
+        expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("NOBODY", timeout=10_000)
+        expect(lab.locator(".jp-MarkdownViewer")).to_contain_text("onerror=window.harmed=1>.sh")
+        lab.wait_for_timeout(1000)
+        assert lab.evaluate("window.harmed") is None
+    finally:
+        (desk.folder / "passwd.txt").unlink(missing_ok=True)
+        (desk.folder / name).unlink()
+        desk.save("0-ReadMeFirst.ipynb", before)
+    expect(lab.locator("#wod-desk-status")).to_contain_text("good", timeout=10_000)
 
 
 def test_a_kernel_lives_on_when_its_notebook_changes(desk, lab):
@@ -176,10 +259,13 @@ def test_a_kernel_lives_on_when_its_notebook_changes(desk, lab):
 def test_views_differ_as_participants_do(desk):
     """A challenge reads as one, and student 20 is student 20; a removed file is gone from all views."""
     extra = desk.folder / "whoami.sh"
-    extra.write_text("echo {{ MODEWS }} {{ STDID }}\n")
+    extra.write_text("echo {{ MODEWS }} {{ STDID }} {{ A }} {{ B | default('-') }} {{ C[STDID] }}\n")
     lab = desk.container("lab")
     script = "cat /author/as-*/WKSHP-Welcome101/whoami.sh"
-    expected = "echo CHLG 1\necho WKSHP 1\necho WKSHP 20\n"  # in the order of the folders' names
+    # In the order of the folders' names. Values of the private repository, for this workshop, the challenge, a seat.
+    expected = (
+        "echo CHLG 1 workshop challenge one\necho WKSHP 1 workshop - one\necho WKSHP 20 workshop - twenty\n"
+    )
     until = time.monotonic() + 20
     while time.monotonic() < until:
         if docker("exec", lab, "bash", "-c", script, check=False) == expected:

@@ -226,14 +226,20 @@ ERROR: target hub: failed to solve: process "/bin/sh -c uv venv" did not complet
 
 
 def test_every_folder_with_a_dockerfile_is_in_the_bake_file() -> None:
-    """Each image has a target that names its Dockerfile, the named contexts that this uses, and no others."""
+    """Each image has a target that names its Dockerfile, the named contexts that this uses, and no others.
+
+    What appliances share needs no line there.
+    """
     text = (ROOT / "images/docker-bake.hcl").read_text()
     builder = Builder(ROOT, ROOT / "nowhere", load(ROOT, ROOT / "nowhere", {"WODBASEIMAGE": "x"}, {})[0])
     for dockerfile in ROOT.glob("images/*/Dockerfile"):
         name = dockerfile.parent.name
         definition = builder._definition(name)
+        if name.startswith("appliance-"):
+            assert name not in text
+            continue
         assert f'"images/{name}/Dockerfile"' in definition
-        assert f'variable "TAG_{name.upper()}"' in text
+        assert f'variable "TAG_{name.upper().replace("-", "_")}"' in text
         if name != "base":
             parents = set(re.findall(r"^FROM (base|toolchain|lab)\b", dockerfile.read_text(), re.MULTILINE))
             assert set(re.findall(r'"target:([\w-]+)"', definition)) == parents | {"base"}, name
@@ -249,3 +255,26 @@ def test_a_mirror_is_written_for_apt_and_kept_to_ourselves(tmp_path: Path) -> No
     first, second = path.read_text().strip().split("\n\n")
     assert "URIs: http://me:secret@mirror.example/debian\nSuites: trixie trixie-updates\n" in first
     assert "URIs: http://mirror.example/debian-security\nSuites: trixie-security\n" in second
+
+
+def test_a_folder_of_an_appliance_is_a_target_that_stands_on_ours_by_name(tmp_path: Path) -> None:
+    """Its context is the folder, also that of a private repository; only its own files make it another image."""
+    private = tmp_path / "private" / "appliances" / "Lab101"
+    files = {"Dockerfile": "FROM appliance-base\nCOPY --from=toolchain /x /x\nCOPY x /x\n", "x": "1", "y": "1",
+             "db.Dockerfile": "FROM postgres:17\n", "appliance.yml": ""}  # fmt: skip
+    private.mkdir(parents=True)
+    for name, text in files.items():
+        (private / name).write_text(text)
+    settings = load(ROOT, tmp_path, {"WODBASEIMAGE": "x", "WODPRIVDIR": str(tmp_path / "private")}, {})[0]
+    builder = Builder(ROOT, tmp_path, settings)
+    assert builder.appliance_folders()["Lab101"] == private
+    definition = builder._definition("appliance-of-lab101")
+    assert f'context    = "{private}"' in definition
+    assert '"appliance-base" = "target:appliance-base", "toolchain" = "target:toolchain"' in definition
+    images = builder.appliance_images(private)
+    assert re.fullmatch(r"wod/appliance/lab101-db:[0-9a-f]{12}", images["db"])
+    (private / "y").write_text("2")
+    assert builder.appliance_images(private) == images
+    (private / "x").write_text("2")
+    assert builder.appliance_images(private)["appliance"] != images["appliance"]
+    assert builder.appliance_images(private)["db"] == images["db"]

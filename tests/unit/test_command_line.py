@@ -73,6 +73,13 @@ def test_a_wrong_word_is_a_sentence_and_exit_code_2(tmp_path, words):
     assert "Usage:" in done.stderr or "wodctl:" in done.stderr
 
 
+def test_several_backends_are_served_by_a_registration_api_only(tmp_path):
+    """-b with a list needs -t api-db: exit code 2 and the reason, before anything is started."""
+    done = wodctl("up", "-b", "one.example.net,two.example.net:8000:https", state=tmp_path / "s")
+    assert done.returncode == 2
+    assert "-t api-db" in done.stderr
+
+
 def test_without_an_engine_the_operator_is_told_how_to_get_one(tmp_path):
     """No engine: exit code 4 and the command that installs it."""
     done = wodctl("up", state=tmp_path / "s", DOCKER_HOST=f"unix://{tmp_path}/no.sock")

@@ -4,17 +4,20 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from notebooks_loader import skeleton, tree
+from notebooks_loader import delivery, skeleton, tree
 from notebooks_loader.catalogue import Catalogue
 from notebooks_loader.delivery import deliver
-from notebooks_loader.validation import problems
+from notebooks_loader.validation import examine
 from wodctl.errors import ContentProblem
+from wodctl.model.manifest import read_manifest
 
 LOADER = Path(__file__).resolve().parents[2] / "notebooks-loader"
 UID, GID = (2003, 2003) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
@@ -125,6 +128,54 @@ def test_the_installed_tree_is_exactly_the_expected_one(root: Path, home: Path):
     }
 
 
+def test_a_private_workshop_has_the_same_list_of_templates(tmp_path: Path, home: Path):
+    """Terraform and environment files included, byte for byte as a public one."""
+    names = [
+        "a.ipynb",
+        "a.yaml",
+        "a.py",
+        "a.sh",
+        "a.src",
+        "a.tf",
+        "a.env",
+        "Variables.ps1",
+        "Sub/b.tf",
+        "a.yml",
+        "a.j2",
+    ]
+    trees = []
+    for kind in ("public", "private"):
+        root = tmp_path / kind
+        add(root, "0-ReadMeFirst.ipynb", FIRST)
+        for name in names:
+            add(root, name, "{{ STDID }}{% raw %}{{ x }}{% endraw %}")
+        (tmp_path / "none").mkdir(exist_ok=True)
+        catalogue = Catalogue(root) if kind == "public" else Catalogue(tmp_path / "none", root)
+        deliver(catalogue.workshop("WKSHP-X"), "WKSHP", 3, SITE, home, UID, GID)
+        trees.append(dict(seen(home / "WKSHP-X")))
+    assert trees[0] == trees[1]
+    rendered = {name for name in names if trees[0][name][1] == b"3{{ x }}"}
+    assert set(names) - rendered == {"a.yml", "a.j2"}
+
+
+def test_notebooks_that_are_no_json_before_or_after_are_delivered_byte_for_byte(root: Path, home: Path):
+    """One is valid once rendered, and nothing is said of it; the other never, and that is said."""
+    add(
+        root,
+        "1.ipynb",
+        '{"cells": [],\n{% raw %}\n"a": "{{closure}}",\n{% endraw %}\n"nbformat": 4}\n\n',
+        0o600,
+    )
+    add(root, "2.ipynb", '{"cells": ["an "unescaped" quote of {{ BRANDING }}"], "nbformat": 4}')
+    workshop = Catalogue(root).workshop("WKSHP-X")
+    said = deliver(workshop, "WKSHP", 3, SITE, home, UID, GID)
+    assert [text.partition(",")[0] for text in said] == ["WKSHP-X/2.ipynb"]
+    tree_ = dict(seen(home / "WKSHP-X"))
+    assert tree_["1.ipynb"] == ("0o744", b'{"cells": [],\n\n"a": "{{closure}}",\n"nbformat": 4}\n\n')
+    quoted = b'{"cells": ["an "unescaped" quote of The \\"Workshops\\""], "nbformat": 4}'
+    assert tree_["2.ipynb"] == ("0o744", quoted)
+
+
 def test_a_copied_file_keeps_its_time(root: Path, home: Path):
     """What was not rendered is as old as in the source."""
     os.utime(add(root, "data.csv", "1,2"), ns=(10**18, 10**18))
@@ -231,6 +282,55 @@ def test_a_tree_that_is_too_large_is_refused(root: Path, home: Path, monkeypatch
         give(root, home)
 
 
+def test_what_is_too_much_to_be_rendered_is_not_even_read(
+    root: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All templates together have a limit."""
+    monkeypatch.setattr(delivery, "LARGEST_TEMPLATES", 100_000)
+    for number in range(3):
+        add(root, f"{number}.sh", "x" * 40_000)
+    with pytest.raises(ContentProblem, match="WKSHP-X has more than 0 MiB in files that are rendered"):
+        give(root, home)
+    assert os.listdir(home) == []
+
+
+def test_a_hundred_thousand_files_or_endless_folders_are_refused_at_once(root: Path, home: Path):
+    """By name, before anything is written; hidden folders count as well."""
+    for folder in range(51):
+        for number in range(400):
+            (root / "WKSHP-X" / f".{folder}" / str(number)).mkdir(parents=True)
+    start = time.monotonic()
+    with pytest.raises(ContentProblem, match="WKSHP-X has more than 20000 files"):
+        give(root, home)
+    assert time.monotonic() - start < 10
+    assert os.listdir(home) == []
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+def test_folders_without_an_end_are_refused(root: Path, home: Path):
+    """As deep as a path can be."""
+    deep = root / "WKSHP-X" / "/".join(["d"] * 1500)
+    subprocess.run(["mkdir", "-p", deep], check=True)
+    with pytest.raises(ContentProblem, match="more than 64 folders deep"):
+        give(root, home)
+    assert os.listdir(home) == []
+    subprocess.run(["rm", "-rf", root], check=True)
+
+
+def test_strange_names_are_delivered_as_they_are(root: Path, home: Path):
+    """Line ends, quotes, dashes, no UTF-8: names are never words of a command; hard links become files."""
+    names = [b"a\nb.sh", b"-rf", b"$(touch x)", b"'\"`;", b"\xff\xfe.py", b"...", b"~", b" "]
+    for name in names:
+        with open(os.path.join(os.fsencode(root / "WKSHP-X"), name), "wb") as file:
+            file.write(b"{{ STDID }}")
+    os.link(root / "WKSHP-X" / "~", root / "WKSHP-X" / "hard")
+    target = give(root, home)
+    found = set(os.listdir(os.fsencode(target)))
+    assert {*names, b"hard"} <= found
+    assert (target / "a\nb.sh").read_text() == "3"
+    assert (target / "hard").stat().st_nlink == 1
+
+
 def test_a_workshop_without_its_first_page_is_refused(root: Path, home: Path):
     """Participants would land nowhere."""
     (root / "WKSHP-X" / "0-ReadMeFirst.ipynb").unlink()
@@ -295,7 +395,12 @@ def samples() -> list[str]:
 @pytest.mark.parametrize("name", samples())
 def test_a_sample_has_no_problems(name: str):
     """What comes with the software can be delivered, in both modes, with values that need escaping."""
-    assert problems(Catalogue(LOADER / "workshops").workshop(name), SITE, [1, 100]) == []
+    manifest = LOADER.parent / "images" / "appliances" / name.removeprefix("WKSHP-") / "appliance.yml"
+    values = read_manifest(manifest.read_text(), name).sample_values if manifest.is_file() else {}
+    assert (
+        examine(Catalogue(LOADER / "workshops").workshop(name), lambda mode, seat: SITE | values, [1, 100])
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", samples())
@@ -335,7 +440,9 @@ def test_an_author_is_told_every_problem_at_once(root: Path):
     add(root, "3-c.ipynb", '["no notebook"]')
     add(root, "4-d.ipynb", b'{"cells": "\xff"}')
     add(root, "5-e.sh", "{% nonsense %}")
-    found = problems(Catalogue(root).workshop("WKSHP-X"), SITE, [1, 2])
+    found = [
+        one.text for one in examine(Catalogue(root).workshop("WKSHP-X"), lambda mode, seat: SITE, [1, 2])
+    ]
     assert [problem.partition(":")[0] for problem in found] == [
         "WKSHP-X/1-a.ipynb, line 2",
         "WKSHP-X/2-b.ipynb, line 1 of what it is rendered to",

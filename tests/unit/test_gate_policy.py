@@ -15,7 +15,14 @@ sys.path.insert(0, str(ROOT / "images" / "gate"))
 from wod_gate.policy import Policy, PolicyProblem, Refused, Site
 
 TEXT = (ROOT / "conf" / "gate" / "policy.yml").read_text()
-ENVIRON = {"WOD_PROJECT": "wod", "WOD_STATE": "/var/lib/wod", "WOD_LAB_IMAGE": "wod/lab:0a1b"}
+ENVIRON = {
+    "WOD_PROJECT": "wod",
+    "WOD_STATE": "/var/lib/wod",
+    "WOD_LABS": "lab=wod/lab:0a1b jvm=wod/labs/jvm:0a1b",
+    "WOD_SEAT_SUBNET": "10.213.0.0/20",
+    "WOD_COMPILER_IMAGE": "wod/compiler:2c3d",
+    "WOD_EXPORT_IMAGE": "wod/export:4e5f",
+}
 SETTINGS = {
     "WODSEATMEMORY": "2G",
     "WODSEATCPUS": 2.0,
@@ -24,6 +31,7 @@ SETTINGS = {
     "GIDBASE": 3000,
     "WODUSERMIN": 1,
     "WODUSERMAX": 60,
+    "WODAPPLIANCEPRIVILEGES": ["SETUID", "/dev/fuse"],
 }
 POLICY = Policy(TEXT, Site.gather(ENVIRON, SETTINGS))
 CREATE = "/v1.45/containers/create?name=wod-student3"
@@ -45,6 +53,7 @@ RECORDED: dict[str, Any] = {
     "Volumes": {},
     "NetworkDisabled": False,
     "WorkingDir": "/student/student3",
+    "NetworkingConfig": {"EndpointsConfig": {"wod_seats": {"IPAMConfig": {"IPv4Address": "10.213.8.18"}}}},
     "HostConfig": {
         "Memory": 2147483648,
         "MemorySwap": 2147483648,
@@ -101,6 +110,22 @@ def test_what_the_spawner_sends_passes_as_it_is() -> None:
     assert create(RECORDED) == RECORDED
 
 
+def test_a_seat_may_be_made_of_each_lab_that_was_built() -> None:
+    """Exactly those images; neither a lab of another build nor a name that begins like one."""
+    jvm = RECORDED | {"Image": "wod/labs/jvm:0a1b"}
+    assert create(jvm) == jvm
+    for image in (
+        "wod/labs/jvm:0a1c",
+        "wod/labs/go:0a1b",
+        "wod/labs/jvm",
+        "wod/lab:0a1b wod/labs/jvm:0a1b",
+        "",
+    ):
+        with pytest.raises(Refused, match="Image must be one of"):
+            create(RECORDED | {"Image": image})
+    assert check("GET", "/images/wod/labs/jvm:0a1b/json").target() == "/images/wod/labs/jvm:0a1b/json"
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -140,6 +165,7 @@ def test_a_call_is_made_about_the_container_that_was_inspected() -> None:
         ("GET", "/images/json"),
         ("GET", "/images/wod/hub:0a1b/json"),
         ("GET", "/images/wod/lab:0a1c/json"),
+        ("GET", "/images/wod/labs/jvm:0a1c/json"),
         ("POST", f"/containers/{SERVER}/exec"),
         ("POST", "/exec/0123/start"),
         ("POST", f"/containers/{SERVER}/attach?stream=1"),
@@ -542,16 +568,243 @@ def test_a_connection_stays_http(headers: tuple[tuple[str, str], ...]) -> None:
 def test_a_container_that_is_no_server_of_ours_is_out_of_reach(inspected: dict[str, Any]) -> None:
     """Name and labels must both say that it is a seat's server of this project."""
     with pytest.raises(Refused):
-        POLICY.check_container(inspected)
+        POLICY.check_container(inspected, "seat")
 
 
 def test_the_server_of_a_seat_that_the_site_gave_up_can_be_removed() -> None:
     """With fewer seats than before, a server beyond the last one is still one of ours, but none is created."""
     POLICY.check_container(
-        {"Name": "/wod-student61", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "61"}}}
+        {"Name": "/wod-student61", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "61"}}}, "seat"
     )
     with pytest.raises(Refused, match="from 1 to 60"):
         create(RECORDED, "/containers/create?name=wod-student61")
+
+
+# What the worker sends for a script of seat 3.
+SCRIPT: dict[str, Any] = {
+    "Image": "wod/lab:0a1b",
+    "Hostname": "script3",
+    "User": "2003:3003",
+    "WorkingDir": "/srv/wod/notebooks",
+    "Entrypoint": ["tini", "-g", "--", "wod-script"],
+    "Cmd": ["/srv/wod/private/scripts/create-WKSHP-X.sh"],
+    "Env": ["stdid=3"],
+    "Labels": {"wod.project": "wod", "wod.script": "3"},
+    "Healthcheck": {"Test": ["NONE"]},
+    "HostConfig": {
+        "NetworkMode": "none",
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/scripts/student3/site",
+                "Target": "/srv/wod",
+                "ReadOnly": True,
+            },
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/scripts/student3/made",
+                "Target": "/srv/wod/private/ansible/production/pass",
+                "ReadOnly": False,
+            },
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/students/.staging/student3-0123456789abcdef",
+                "Target": "/student/student3",
+                "ReadOnly": False,
+            },
+        ],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {
+            "/tmp": "exec,nosuid,nodev,mode=1777,size=64m",
+            "/run": "nosuid,nodev,mode=0755,size=1m,uid=2003,gid=3003",
+            "/var/lib/extrausers": "nosuid,nodev,mode=0755,size=64k,uid=2003,gid=3003",
+        },
+        "Memory": 2147483648,
+        "MemorySwap": 2147483648,
+        "CpuPeriod": 100000,
+        "CpuQuota": 200000,
+        "CpuShares": 16,
+        "PidsLimit": 512,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+    },
+}
+
+
+def script(
+    change: Callable[[dict[str, Any]], object] = lambda _: None, client: str = "worker"
+) -> dict[str, Any]:
+    """The document that the engine gets for a script with this change."""
+    document = copy.deepcopy(SCRIPT)
+    change(document)
+    body = json.dumps(document).encode()
+    return json.loads(POLICY.check(client, "POST", "/containers/create?name=wod-script3", (), body).body)
+
+
+def only_mount(source: str, target: str, *, read_only: bool) -> Callable[[dict[str, Any]], object]:
+    """Change the script's mounts to this one."""
+    return host(Mounts=[{"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}])
+
+
+def test_a_script_of_a_seat_passes() -> None:
+    """The worker can run a script, or the compiler, for a seat: with the network of the seats or with none."""
+    assert script() == SCRIPT
+    assert script(top(Image="wod/compiler:2c3d"))["Image"] == "wod/compiler:2c3d"
+    assert script(host(NetworkMode="wod_seats"))["HostConfig"]["NetworkMode"] == "wod_seats"
+    assert script(host(Mounts=[]))["HostConfig"]["Mounts"] == []
+
+
+DATA = "/var/lib/wod/data"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        top(Image="wod/worker:4e5f"),
+        top(Image="wod/lab:0a1b|wod/compiler:2c3d"),
+        top(User="0:0"),
+        top(User="1804:1804"),
+        top(Entrypoint=["/bin/sh"]),
+        top(Hostname="student3"),
+        top(Labels={"wod.project": "wod", "wod.seat": "3"}),
+        host(NetworkMode="wod_control"),
+        host(NetworkMode="host"),
+        host(Privileged=True),
+        host(CapAdd=["CHOWN"]),
+        host(ReadonlyRootfs=False),
+        host(PidsLimit=0),
+        host(Memory=1 << 40),
+        host(AutoRemove=True),
+        only_mount(f"{DATA}/students/student4", "/student/student3", read_only=False),
+        only_mount(
+            f"{DATA}/students/.staging/student4-0123456789abcdef", "/student/student3", read_only=False
+        ),
+        only_mount(f"{DATA}/students/.trash", "/student/student3", read_only=False),
+        only_mount(f"{DATA}/students", "/student", read_only=False),
+        only_mount(f"{DATA}/students/student3", "/etc", read_only=False),
+        only_mount(f"{DATA}/db", "/srv/wod", read_only=True),
+        only_mount(f"{DATA}/scripts/student4/site", "/srv/wod", read_only=True),
+        only_mount(f"{DATA}/scripts/student3/site", "/srv/wod", read_only=False),
+        only_mount("/var/lib/wod/run/gate/worker", "/srv/wod/made", read_only=False),
+        only_mount("/var/run/docker.sock", "/srv/wod/made", read_only=False),
+        only_mount("/", "/srv/wod", read_only=True),
+    ],
+)
+def test_a_script_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]], object]) -> None:
+    """No other home, no socket, no service's data or network, no right, no image but lab and compiler."""
+    with pytest.raises(Refused):
+        script(change)
+
+
+@pytest.mark.parametrize(
+    ("client", "method", "target"),
+    [
+        ("worker", "POST", "/containers/wod-student3/start"),
+        ("worker", "GET", "/containers/wod-student3/logs?stdout=True"),
+        ("worker", "GET", "/containers/wod-student3/stats?stream=true&one-shot=true"),
+        ("worker", "GET", "/containers/wod-student3/top?ps_args=-eopid,environ"),
+        ("hub", "GET", "/containers/wod-export3/logs?stdout=True"),
+        ("hub", "GET", "/containers/wod-student3/top?ps_args=-eopid,ppid,etimes,cputimes,stat,args"),
+        ("hub", "DELETE", "/containers/wod-script3?force=True"),
+        ("hub", "GET", "/containers/wod-script3/logs?stdout=True"),
+        ("worker", "POST", f"/containers/{SERVER}/exec"),
+        ("worker", "GET", "/containers/json"),
+    ],
+)
+def test_each_client_has_its_own_kind_of_containers(client: str, method: str, target: str) -> None:
+    """The worker drives scripts and exports and looks at seats' servers, which the hub alone drives."""
+    with pytest.raises(Refused):
+        POLICY.check(client, method, target, (), b"")
+    with pytest.raises(Refused):
+        script(client="hub")
+
+
+EXPORT: dict[str, Any] = {
+    "Image": "wod/export:4e5f",
+    "Hostname": "export3",
+    "User": "2003:3003",
+    "WorkingDir": "/student/student3",
+    "Cmd": ["WKSHP-Welcome101"],
+    "Labels": {"wod.project": "wod", "wod.export": "3"},
+    "HostConfig": {
+        "NetworkMode": "none",
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": "/var/lib/wod/data/students/student3",
+                "Target": "/student/student3",
+                "ReadOnly": False,
+            }
+        ],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "nosuid,nodev,noexec,mode=1777,size=1g"},
+        "Memory": 1536 * 2**20,
+        "MemorySwap": 1536 * 2**20,
+        "CpuPeriod": 100_000,
+        "CpuQuota": 100_000,
+        "CpuShares": 16,
+        "PidsLimit": 64,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+    },
+}
+
+
+def export(change: Callable[[dict[str, Any]], object] = lambda _: None, name: str = "wod-export3") -> Any:
+    """The document that the engine gets for an export with this change."""
+    document = copy.deepcopy(EXPORT)
+    change(document)
+    target = f"/containers/create?name={name}"
+    return json.loads(POLICY.check("worker", "POST", target, (), json.dumps(document).encode()).body)
+
+
+def test_an_export_of_a_seat_passes() -> None:
+    """Documents are made in a container of their own, with the seat's home."""
+    assert export() == EXPORT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        top(Image="wod/lab:1a2b"),
+        top(User="0:0"),
+        top(Cmd=["--help"]),
+        top(Cmd=["WKSHP-../../etc"]),
+        top(Entrypoint=["sh"]),
+        host(NetworkMode="wod_seats"),
+        host(NetworkMode="host"),
+        host(Mounts=[]),
+        host(Mounts=[{"Type": "bind", "Source": "/", "Target": "/student/student3", "ReadOnly": False}]),
+        host(Privileged=True),
+        host(Memory=2**40),
+    ],
+)
+def test_an_export_gets_nothing_beyond_its_seat(change: Callable[[dict[str, Any]], object]) -> None:
+    """No other image, user, program or home, and no network."""
+    with pytest.raises(Refused):
+        export(change)
+
+
+def test_a_document_is_that_of_the_containers_kind() -> None:
+    """An export under the name of a script is none."""
+    with pytest.raises(Refused):
+        export(name="wod-script3")
+    with pytest.raises(Refused):
+        export(name="wod-export4")
+
+
+def test_an_id_is_looked_at_before_it_is_taken_for_one_of_a_kind() -> None:
+    """What the worker calls a script by its id has to be one."""
+    call = POLICY.check("worker", "DELETE", f"/containers/{SERVER}?force=True", (), b"")
+    assert (call.kind, call.container) == ("script", SERVER)
+    with pytest.raises(Refused):
+        POLICY.check_container(
+            {"Name": "/wod-student3", "Config": {"Labels": {"wod.project": "wod", "wod.seat": "3"}}}, "script"
+        )
 
 
 def test_a_refusal_says_why_but_not_what_was_sent() -> None:
@@ -591,8 +844,8 @@ def test_a_policy_with_a_mistake_stops_the_gate(text: str) -> None:
         ("WOD_STATE", "relative"),
         ("WOD_STATE", "/"),
         ("WOD_STATE", "/var/lib/wod/"),
-        ("WOD_LAB_IMAGE", ""),
-        ("WOD_LAB_IMAGE", "wod/lab:x y"),
+        ("WOD_LABS", ""),
+        ("WOD_LABS", "lab=wod/lab:x y"),
         ("WODSEATMEMORY", "much"),
     ],
 )

@@ -251,3 +251,12 @@ def test_noise_is_rejected_or_a_true_order():
                 order.workshop[:5] in ("WKSHP", "CHLG-") and "/" not in order.workshop
             )
     assert 0 < orders < 20_000
+
+
+def test_a_mail_cannot_deliver_into_a_home():
+    """That is the operator's alone, whose command makes the same order."""
+    with pytest.raises(Rejected, match="Unknown action 'DELIVER'"):
+        parse_mail(b"Subject: DELIVER 3 0\n\nWKSHP-X\n", "a@b", wodsender="a@b")
+    assert Order("DELIVER", 3, 3, 0, "CHLG-X").mode == "CHLG"
+    with pytest.raises(Rejected, match="only RESET takes a range"):
+        Order("DELIVER", 3, 4, 0, "WKSHP-X")

@@ -82,7 +82,7 @@ def api() -> Iterator[Api]:
         server.shutdown()
 
 
-def client(api: Api, password: str = "the-password") -> Registration:  # noqa: S107
+def client(api: Api, password: str = "the-password") -> Registration:
     anybody = trust(Path("/nowhere"), any_certificate=False)
     url = f"http://127.0.0.1:{api.server_port}/api"
     return Registration(url, "moderator", password, "jup.example.net", anybody)
@@ -208,6 +208,11 @@ class Debts:
         ]
         self.problems: list[tuple[int, bool]] = []
         self.hashes: list[tuple[int, int, str]] = []
+        self.kept_one: str | None = None
+        self.is_ready = True
+
+    def kept(self, seat: int, customer: int) -> str | None:
+        return self.kept_one
 
     def next_owed(self) -> Owed | None:
         refused = {number for number, refused in self.problems if refused}
@@ -219,12 +224,13 @@ class Debts:
     def settle_owed(self, number: int) -> None:
         self.owed = [one for one in self.owed if one.id != number]
 
-    def set_password_of(self, number: int, customer: int, password_hash: str) -> None:
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> bool:
         self.hashes.append((number, customer, password_hash))
+        return self.is_ready
 
 
 def site(debts: Debts, api: Api) -> Any:
-    return SimpleNamespace(actions=debts, seats=debts, registration=client(api))
+    return SimpleNamespace(actions=debts, seats=debts, registration=client(api), passwords=debts)
 
 
 def test_what_is_owed_is_told_in_order_and_settled(api: Api) -> None:
@@ -245,6 +251,18 @@ def test_a_password_is_made_when_it_is_told_and_opens_the_seat(api: Api) -> None
     (number, customer, hashed), = debts.hashes  # fmt: skip
     assert (number, customer) == (3, 17)
     assert PasswordHasher().verify(hashed, told)
+
+
+def test_a_password_that_is_known_elsewhere_is_told_as_it_is(api: Api) -> None:
+    """Once the lease is over it is not told any more, whatever was kept of it."""
+    debts = Debts(registration.fresh_password(3, 100), registration.fresh_password(3, 100))
+    debts.kept_one = "in the notebook"
+    tell(site(debts, api))
+    assert [said[2]["password"] for said in api.said[1:]] == ["in the notebook"] * 2
+    debts = Debts(registration.fresh_password(3, 100))
+    debts.kept_one, debts.is_ready = "in the notebook", False
+    tell(site(debts, api))
+    assert api.said[-1][2]["password"] not in ("", "in the notebook")
 
 
 def test_while_the_api_is_away_everything_stays_owed_in_order(api: Api) -> None:

@@ -360,6 +360,51 @@ def test_whatever_computes_is_confined(content: str, monkeypatch: pytest.MonkeyP
     assert text(content) == "confined"
 
 
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ("{{ A }}", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
+        ("{{ A }}", "{{ 'a' * 10 ** 10 }}"),
+        ("{{ A[0].b }}", [{"b": "{{ 'a' * 10 ** 10 }}"}]),
+        ("{{ B }}", "{{ STDID.upper() }}"),
+        ("{{ A }}", "x" * 100_000),
+        ("{{ A }}", {str(number): [number] for number in range(10_000)}),
+        ("{{ " + " ~ ".join(["A"] * 202) + " }}", "x"),
+        ("{{ [" + ", ".join(["A|upper"] * 201) + "] }}", "x"),
+    ],
+)
+@pytest.mark.parametrize("name", ["WKSHP-X/a.sh", "WKSHP-X/a.ipynb"])
+def test_a_value_that_computes_or_is_large_is_confined_too(
+    content: str, value: Any, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Repositories give variables their values: those are as hostile as files, however far away they are."""
+    monkeypatch.setattr(confined, "render", lambda sources, variables: [b"confined" for _ in sources])
+    chain = {"B": "{{ C }}", "C": "{{ A }}"}
+    assert text(content, name, A=value, **chain) == "confined"
+
+
+def test_values_of_existing_sites_are_not_confined(monkeypatch: pytest.MonkeyPatch):
+    """Maps of a value for each of 1700 seats, sums of ports, a thousand expressions: looked up here, at once."""
+    monkeypatch.setattr(confined, "render", lambda sources, variables: [b"confined" for _ in sources])
+    seats = {number: f"10.0.{number // 256}.{number % 256}" for number in range(1700)}
+    content = "{{ OVIP[STDID] }} {{ PORT }} {% if MODEWS == 'CHLG' %}c{% endif %}{{ BRANDINGWOD }}\n" * 600
+    assert text(content, OVIP=seats, PORT="{{ BASEPORT + STDID | int }}").startswith("10.0.0.3 8003 ")
+
+
+def test_all_files_together_have_some_seconds(monkeypatch: pytest.MonkeyPatch):
+    """Thousands of files, each within its limits, cannot keep the worker busy."""
+    monkeypatch.setattr(rendering, "SECONDS", 0.2)
+    sources = [Source(f"WKSHP-X/{n}.sh", b"{{ STDID }}%d" % n + b"{{ STDID }}" * 3000) for n in range(100)]
+    with pytest.raises(ContentProblem, match=r"all files up to WKSHP-X/\d+\.sh takes more than"):
+        render(sources, SITE)
+
+
+def test_what_is_kept_of_former_files_is_bounded_by_the_memory_that_it_takes():
+    """A file of expressions takes a hundred times its length once it is compiled."""
+    dense, text_alone = b"{{ a }}" * 1000, b"a" * 7000
+    assert rendering._cost(dense) > 1000 * 700 > 10 * rendering._cost(text_alone)
+
+
 def test_the_confined_process_is_given_nothing(monkeypatch: pytest.MonkeyPatch):
     """No environment of its starter's, where secrets may be, and no open files."""
     given: dict[str, Any] = {}

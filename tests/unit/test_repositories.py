@@ -4,13 +4,16 @@ import http.server
 import itertools
 import json
 import os
+import resource
 import ssl
 import stat
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,12 +34,18 @@ FIRST = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n'
 TOKEN = "t0k3n-that-nobody-may-see"  # noqa: S105 - of the test's own server
 
 
-def git(*words: str | Path, cwd: Path) -> str:
+def git(*words: str | Path, cwd: Path, text: str | None = None) -> str:
     who = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
     for role in ("AUTHOR", "COMMITTER"):
         who |= {f"GIT_{role}_NAME": "Ada", f"GIT_{role}_EMAIL": "ada@example.org"}
     done = subprocess.run(
-        ["git", *map(str, words)], cwd=cwd, env=os.environ | who, capture_output=True, text=True, check=True
+        ["git", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | who,
+        capture_output=True,
+        text=True,
+        check=True,
+        input=text,
     )
     return done.stdout.strip()
 
@@ -76,7 +85,7 @@ def origin(tmp_path: Path) -> Origin:
 def fetcher(state: Path, url: str, branch: str = "", kind: str = "public", **settings: str) -> Repositories:
     names = {"public": ("WODNOBOREPO", "WODNOBOBRANCH"), "private": ("WODPRIVREPO", "WODPRIVBRANCH")}[kind]
     given = dict(zip(names, (url, branch), strict=True)) | settings
-    return Repositories(ROOT, state, configuration.load(ROOT, state, {}, given)[0])
+    return Repositories.of(ROOT, state, configuration.load(ROOT, state, {}, given)[0])
 
 
 def version(state: Path, kind: str = "public") -> str:
@@ -206,7 +215,7 @@ def test_a_repository_that_is_away_or_refused_leaves_the_last_good_commit(
         told = "a link that leads out of it: 'WKSHP-X/up'"
     elif trouble == "many":
         monkeypatch.setattr(repositories, "MOST_FILES", 2)
-        told = "has 3 files; at most 2 are taken"
+        told = "has more than 2 files and folders"
         origin.add("WKSHP-X/third", "x")
     elif trouble == "large":
         monkeypatch.setattr(repositories, "MOST_BYTES", 2**20)
@@ -228,6 +237,56 @@ def test_a_repository_that_is_away_or_refused_leaves_the_last_good_commit(
         origin.commit("better")
         assert found.sync("public") is True
         assert (version(tmp_path), found.status("public").problem) == ("better", None)
+
+
+def packed(origin: Origin, tree: str) -> None:
+    """Commit a tree that is in no folder."""
+    commit = git("commit-tree", "-p", "HEAD", "-m", "bomb", tree, cwd=origin.path)
+    git("update-ref", "refs/heads/main", commit, cwd=origin.path)
+
+
+@pytest.mark.parametrize("leaf", ["blob", "empty folder", "deep"])
+def test_a_few_objects_that_stand_for_millions_of_files_are_refused_at_once(
+    origin: Origin, tmp_path: Path, leaf: str
+):
+    """Folders that hold themselves ten times, ten levels deep; or a thousand folders within each other."""
+    found = fetcher(tmp_path, origin.url)
+    found.sync("public")
+    empty = git("hash-object", "-t", "tree", "-w", "--stdin", cwd=origin.path, text="")
+    blob = git("hash-object", "-w", "--stdin", cwd=origin.path, text="x")
+    line = f"040000 tree {empty}\tz" if leaf == "empty folder" else f"100644 blob {blob}\tz"
+    tree = git("mktree", cwd=origin.path, text=line)
+    for _ in range(200 if leaf == "deep" else 10):
+        names = range(1 if leaf == "deep" else 10)
+        tree = git("mktree", cwd=origin.path, text="\n".join(f"040000 tree {tree}\td{n}" for n in names))
+    packed(origin, tree)
+    start = time.monotonic()
+    with pytest.raises(ContentProblem, match=r"65 levels deep|more than 50000 files and folders"):
+        found.sync("public")
+    assert time.monotonic() - start < 20
+    assert version(tmp_path) == "one"
+    assert leftovers(tmp_path) == {found.status("public").commit, "current", "lock", "status.json"}
+
+
+def test_a_server_that_talks_without_end_or_says_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Gigabytes of messages are not kept; what still runs when the time is over is ended with its children."""
+    monkeypatch.setattr(repositories, "SECONDS", 2)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/ssh"
+    program.write_text("#!/bin/sh\n(sleep 1000) &\nyes '\033[31mremote: pay attention' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = fetcher(tmp_path / "state", "git@forge.example.org:x.git")
+    with pytest.raises(Unavailable, match="did not answer within 2 s"):
+        found.sync("public")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    program.write_text("#!/bin/sh\nprintf 'fatal: \\033[31m%01000d\\n' 1 >&2\nexit 1\n")
+    with pytest.raises(Unavailable, match="cannot be fetched") as caught:
+        found.sync("public")
+    assert caught.value.message.isprintable() and len(caught.value.message) < 500
 
 
 def test_nothing_of_a_repository_is_run(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -374,7 +433,13 @@ class Forge(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def forge(origin: Origin, tmp_path: Path) -> Iterator[tuple[type[Forge], str, Path]]:
-    """A server on this host with a certificate of its own; its handler, address and authority."""
+    with serving(origin, tmp_path, "127.0.0.1") as found:
+        yield found
+
+
+@contextmanager
+def serving(origin: Origin, folder: Path, address: str) -> Iterator[tuple[type[Forge], str, Path]]:
+    """A server on this host with a certificate of its own; its handler, address and authority, in `folder`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)
@@ -386,25 +451,27 @@ def forge(origin: Origin, tmp_path: Path) -> Iterator[tuple[type[Forge], str, Pa
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(1))
         .not_valid_after(now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    authority = tmp_path / "ca.pem"
+    authority = folder / "ca.pem"
     authority.write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "both.pem").write_bytes(
+    (folder / "both.pem").write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + authority.read_bytes()
     )
     handler = type("Handler", (Forge,), {"origin": origin.path, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = http.server.ThreadingHTTPServer((address, 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
+    context.load_cert_chain(folder / "both.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler, f"https://127.0.0.1:{server.server_port}/origin/.git", authority
-    server.shutdown()
-    server.server_close()
+    try:
+        yield handler, f"https://{address}:{server.server_port}/{origin.path.name}/.git", authority
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(("written", "user"), [(f"{TOKEN}\n", "git"), (f"oauth2:{TOKEN}", "oauth2")])

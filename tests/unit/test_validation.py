@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import Flags, examine, examine_seats, flags
+from notebooks_loader.validation import Flags, examine, examine_maps, examine_seats, flags
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = {"python3", "bash"}
@@ -115,6 +115,15 @@ def test_a_variable_of_one_seat_alone_is_missed_at_the_other(root: Path):
     ]  # fmt: skip
 
 
+def test_a_map_by_seat_that_lacks_seats_is_an_error(root: Path):
+    """Seats in the middle too, which are not rendered. Maps that no file indexes with the seat do not matter."""
+    add(root, "a.sh", "{{ PORT[STDID] }} {{ NAME [ STDID ] }} {{ OTHER['x'] }}")
+    maps = {"PORT": {1: 8001, 2: 8002, 4: 8004}, "NAME": {"1": "a", "2": "b", "3": "c", "4": "d"}}
+    maps |= {"OTHER": {"x": 1}, "UNUSED": {1: 1}, "REPORT": {1: 1}}
+    told = examine_maps(Catalogue(root).workshop("WKSHP-X"), maps, range(1, 5))
+    assert [(one.text, one.is_error) for one in told] == [("PORT has no value for 1 of 4 seats: 3.", True)]
+
+
 @pytest.mark.parametrize(
     "link", ["[" * 300_000, "](" * 150_000, "<a " * 100_000, "`" * 300_000 + " x", "` `` " * 60_000]
 )
@@ -174,6 +183,29 @@ def test_flags_that_are_absent_are_told_by_the_content(
     assert flags(workshop) == expected
 
 
+def test_what_is_written_oddly_is_understood_with_a_warning(root: Path):
+    """A TAB after a colon, a range as text, a key that there is not: as existing files have them, or mistyped."""
+    described(
+        root, "WKSHP-X", "reset: false\nreplayLink:\thttps://youtu.be/x\nrange: [1981-1985]\ncapcity: 5\n"
+    )
+    errors, warnings = found(root)
+    assert errors == []
+    assert warnings == [
+        "wod.yml, line 2: a TAB after replayLink: YAML wants a blank there.",
+        "wod.yml: range is written ['1981-1985']: expected two numbers, as in [1, 20].",
+        "wod.yml: there is no key 'capcity'.",
+    ]
+    assert Catalogue(root).workshop("WKSHP-X").metadata.range == (1981, 1985)
+
+
+def test_two_workshops_of_one_name_are_an_error(tmp_path: Path):
+    """A portal would take them for the same."""
+    workshops = [described(tmp_path, name, "name: The same\n") for name in ("WKSHP-A", "WKSHP-B")]
+    assert [(name, one.is_error, one.text) for name, one in examine_seats(workshops, 1, 100)] == [
+        ("WKSHP-A", True, "wod.yml: name is 'The same', as that of WKSHP-B."),
+    ]
+
+
 def test_flags_that_contradict_the_content_and_addresses_that_are_none_are_warnings(root: Path):
     """As existing files have them; they are accepted all the same."""
     described(
@@ -182,7 +214,7 @@ def test_flags_that_contradict_the_content_and_addresses_that_are_none_are_warni
         "varpass: false\nmonoappliance: false\nworkshopImg: '???'\nreplayLink: https://youtu.be/\n",
     )
     add(root, "a.sh", "{{ PASSSTU }} {{ hostvars[inventory_hostname]['IP-WKSHP-X'] }}")
-    errors, warnings = found(root, PASSSTU="x", **{"IP-WKSHP-X": "192.0.2.1"})
+    errors, warnings = found(root, PASSSTU="a-password", **{"IP-WKSHP-X": "192.0.2.1"})
     assert errors == []
     assert warnings == [
         "wod.yml: varpass is false, but a file shows the password (PASSSTU).",

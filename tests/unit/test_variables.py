@@ -9,6 +9,7 @@ import pytest
 from notebooks_loader import vault
 from notebooks_loader.variables import Sources
 from wodctl.adapters import configuration
+from wodctl.adapters.passwords import Passwords
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import ConfigProblem, ContentProblem
 from wodctl.model.settings import Settings
@@ -218,6 +219,7 @@ def workshops(tmp_path: Path) -> Workshops:
 
 def fill(workshops: Workshops, home: Path, name: str = "WKSHP-X", seat: int = 3) -> list[str]:
     home.mkdir()
+    workshops.furnish(home, os.geteuid(), os.getegid())
     return workshops.fill(home, workshops.workshop(name), "WKSHP", seat, os.geteuid(), os.getegid())
 
 
@@ -240,7 +242,7 @@ def test_a_sealed_value_that_cannot_be_opened_stops_the_delivery(workshops: Work
     write(tmp_path / "private/ansible/vault_secret", "wrong")
     with pytest.raises(ContentProblem, match="PASSSTU is sealed and cannot be opened"):
         fill(workshops, tmp_path / "home")
-    assert os.listdir(tmp_path / "home") == []
+    assert not (tmp_path / "home/WKSHP-X").exists()
 
 
 def test_the_site_s_password_file_beats_the_repository_s(workshops: Workshops, tmp_path: Path):
@@ -259,3 +261,33 @@ def test_a_notebook_that_is_no_json_is_delivered_with_a_word_of_warning(workshop
         "WKSHP-X/1-broken.ipynb, line 1 of what it is rendered to: not JSON: Expecting ',' delimiter."
     ]
     assert (tmp_path / "home/WKSHP-X/1-broken.ipynb").read_text() == '{"cells": "un"escaped"}'
+
+
+def test_the_password_of_the_seat_is_above_the_files_and_leaves_the_rest_of_them(
+    workshops: Workshops, tmp_path: Path
+):
+    """A file of a former lease shows nobody a password that opens nothing; its other values count."""
+    home = tmp_path / "home"
+    home.mkdir()
+    workshop = workshops.workshop("WKSHP-X")
+    assert workshops.shows_password(workshop)
+    assert not workshops.shows_password(workshops.workshop("WKSHP-Own"))
+    workshops.fill(home, workshop, "WKSHP", 3, os.geteuid(), os.getegid(), values={"PASSSTU": "fresh"})
+    assert (home / "WKSHP-X/env.sh").read_text() == "fresh three\n"
+
+
+def test_passwords_are_kept_for_one_lease_and_for_us_alone(tmp_path: Path):
+    """Nobody else reads them, the next customer has another, and the lease's end forgets all of a seat's."""
+    passwords = Passwords(tmp_path)
+    passwords.forget(3)
+    passwords.keep(3, 17, "first")
+    passwords.keep(3, 17, "second")
+    passwords.keep(33, 17, "other")
+    assert passwords.kept(3, 17) == "second"
+    assert passwords.kept(3, 18) is None
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*-17")}
+    assert modes == {0o600}
+    assert (tmp_path / ".passwords").stat().st_mode & 0o777 == 0o700
+    passwords.forget(3)
+    assert passwords.kept(3, 17) is None
+    assert passwords.kept(33, 17) == "other"

@@ -4,18 +4,20 @@ import logging
 from functools import partial
 from typing import Any
 
-from wodctl.actions.cleanup import cleanup, needs_reset, purge, reset
+from wodctl.actions.cleanup import cleanup, purge, reset
 from wodctl.actions.create import create
+from wodctl.actions.deliver import deliver
+from wodctl.actions.flags import flags_of
 from wodctl.actions.phases import Phases
 from wodctl.actions.site import Outcome, Site
 from wodctl.errors import ActionFailed, Unavailable, WodError
 from wodctl.model import registration
-from wodctl.model.order import Order, Rejected, check_order
+from wodctl.model.order import DELIVER, Order, Rejected, check_order
 
 ATTEMPTS = 24
 """How often a step is begun before it is given up: with growing pauses, after about ten minutes."""
 
-_VERBS = {"CREATE": create, "CLEANUP": cleanup, "RESET": reset, "PURGE": purge}
+_VERBS = {"CREATE": create, "CLEANUP": cleanup, "RESET": reset, "PURGE": purge, DELIVER: deliver}
 
 log = logging.getLogger("wod")
 
@@ -36,20 +38,20 @@ def carry_out(seat: int, site: Site) -> None:
     try:
         state, outcome = "done", _do(step, site, phases)
     except Rejected as refusal:
-        state, outcome = "rejected", Outcome(refusal.message, touched=False)
+        state, outcome = "rejected", Outcome(_said(refusal), touched=False)
     except Unavailable as error:
         if step.attempts <= ATTEMPTS:
             site.actions.put_back_step(number, seat, f"{error.message} To be tried again.")
             log.info("action %d: put back: %s", number, error.message)
             raise
-        state, outcome = "failed", Outcome(error.message)
+        state, outcome = "failed", Outcome(_said(error))
     except WodError as error:
-        state, outcome = "failed", Outcome(error.message)
+        state, outcome = "failed", Outcome(_said(error))
     except Exception as error:
         log.exception("action %d: not foreseen", number)
         what = f"Not foreseen: {type(error).__name__}: {error}. The log says where."
         state, outcome = "failed", Outcome(what)
-    if state == "failed":
+    if state == "failed" and step.kind != DELIVER:
         site.seats.set_failed(seat, str(outcome.reason))
     note(phases.list)
     site.actions.end_step(number, seat, state, outcome if site.registration else _untold(outcome))
@@ -71,7 +73,7 @@ def fan_out(number: int, site: Site) -> None:
     except Rejected as refusal:
         site.actions.end_range(number, "rejected", refusal.message)
         return
-    if not needs_reset(order, site):
+    if not flags_of(order.workshop, site).reset:
         site.actions.end_range(
             number, "done", f"{order.workshop} is not flagged `reset`; nothing was touched."
         )
@@ -105,6 +107,11 @@ def _check(order: Order, site: Site) -> None:
     if order.action != "CREATE" and order.first == order.last and site.seats.seat(order.first) is not None:
         return
     check_order(order, seat_min=site.settings.WODUSERMIN, seat_max=site.settings.WODUSERMAX)
+
+
+def _said(error: WodError) -> str:
+    """What failed, and what the operator can do about it."""
+    return f"{error.message} {error.hint}".strip()
 
 
 def _note_nothing(_: Any) -> None:

@@ -31,17 +31,19 @@ def tell(site: Site) -> None:
 
 
 def _complete(owed: Owed, site: Site) -> Update:
-    """The update with a fresh password where one belongs, which opens the seat from now on.
+    """The update with a password where one belongs, which opens the seat from now on.
 
-    So no password is ever stored in clear while the registration database is away. It opens a seat only if
-    that is still ready for the customer of the action.
+    It is made here, so that none is stored while the registration database is away, but for those that are
+    in the participant's files or in the directory as well: they are kept. It opens a seat only if that is
+    still ready for the customer of the action; else it is one that opens nothing.
     """
     body = dict(owed.body)
     if "password" in body:
-        password = new_password()
-        body["password"] = password
+        body["password"] = new_password()
         if owed.seat is not None:
-            site.seats.set_password_of(owed.seat, owed.customer, password_hash(password))
+            password = site.passwords.kept(owed.seat, owed.customer) or new_password()
+            if site.seats.set_password_of(owed.seat, owed.customer, password_hash(password)):
+                body["password"] = password
     return Update(owed.kind, owed.key, body)
 
 

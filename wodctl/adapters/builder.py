@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wodctl.adapters import process
 from wodctl.adapters.engine import inspect_containers
+from wodctl.adapters.labs import PLAIN, Lab, labs
 from wodctl.adapters.rootfs import Rootfs
 from wodctl.errors import EngineProblem
 from wodctl.model.settings import Settings
@@ -30,7 +31,7 @@ CA_BUNDLES = (
 )
 
 _BLOCK = re.compile(r'^(?:target|group) "([\w-]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
-_TAGGED_BY_US = re.compile(r"\bwod/[\w.-]+:[0-9a-f]{12}\b")
+_TAGGED_BY_US = re.compile(r"\bwod/[\w./-]+:[0-9a-f]{12}\b")
 
 # Lines of BuildKit's plain progress: `#7 [hub build 2/5] RUN …`, `#7 0.512 some output`.
 _STEP = re.compile(r"#(\d+) \[([\w-]+)(?: [^\]]*?)??(?: ?(\d+/\d+))?\] (.*)")
@@ -51,10 +52,16 @@ class Builder:
         self._settings = settings
         self._rootfs = Rootfs(root, state, settings)
         self._bake_file = root / "images" / "docker-bake.hcl"
+        self.labs = labs(root, Path(settings.WODPRIVDIR) if settings.WODPRIVDIR else None)
+        """The labs by their names; the name of a lab's image is its `image`."""
 
     def images(self) -> list[str]:
         """The names of the stack's images, parents first: the bake file's group `default`."""
         return _words_of(r"targets *= *\[(.*?)\]", self._blocks()["default"])
+
+    def workshop_labs(self) -> list[str]:
+        """The names of the images of workshops' labs, `labs/jvm` and the like."""
+        return [lab.image for lab in self.labs.values() if lab.name != PLAIN]
 
     def tag(self, name: str) -> str:
         """Repository and tag of an image as it would be built now, such as `wod/hub:0f3a91…`.
@@ -62,15 +69,37 @@ class Builder:
         Finds out what the base is made of if that is not known yet. Raises EngineProblem for an image that
         there is not, or whose Dockerfile names a file that there is not.
         """
-        return f"wod/{name}:{self._digest(name, self._rootfs.kind())}"
+        return f"wod/{name}:{self._digest(_bake_name(name), self._rootfs.kind())}"
+
+    def appliance_images(self, folder: Path) -> dict[str, str]:
+        """Image by service of an appliance's folder, as it would be built now: `appliance`, and its companions.
+
+        Raises EngineProblem for a Dockerfile that is not there or names a file that is not.
+        """
+        name = folder.name.lower()
+        kind = self._rootfs.kind()
+        return {
+            service: f"wod/appliance/{target.removeprefix('appliance-of-')}:{self._digest(target, kind)}"
+            for service, target in self._services(folder, name).items()
+        }
+
+    def build_appliance(self, folder: Path, progress: Callable[[str], None] = _to_standard_error) -> None:
+        """Build the images of an appliance's folder, and what they stand on. Raises EngineProblem."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        rootfs = self._rootfs.ensure_image(progress)
+        targets = list(self._services(folder, folder.name.lower()).values())
+        above = {name for target in targets for name in self._parents(target)}
+        self._bake(targets, self._tags([*targets, *above]) | self._site_variables(rootfs), progress)
+        self._remove_superseded({self.tag(name) for name in above})
 
     def missing(self) -> list[str]:
-        """The images that the engine does not have as they would be built now; asks the engine once."""
+        """The images, labs too, that the engine does not have as they would be built now; asks the engine once."""
+        names = [*self.images(), *self.workshop_labs()]
         kind = self._rootfs.known_kind()
         if kind is None:
-            return self.images()
+            return names
         present = _present()
-        return [name for name in self.images() if f"wod/{name}:{self._digest(name, kind)}" not in present]
+        return [name for name in names if f"wod/{name}:{self._digest(_bake_name(name), kind)}" not in present]
 
     def build(self, names: Sequence[str], progress: Callable[[str], None] = _to_standard_error) -> None:
         """Build these images, and remove former ones of the same names that no container needs.
@@ -83,9 +112,11 @@ class Builder:
         self._folder.mkdir(parents=True, exist_ok=True)
         rootfs = self._rootfs.ensure_image(progress)
         # Parents are built along, so they get their names too.
-        tags = {name: self.tag(name) for name in {*self.images(), *names, "toolchain"}}
-        variables = {f"TAG_{name.upper()}": tag.partition(":")[2] for name, tag in tags.items()}
-        self._bake(names, variables | self._site_variables(rootfs), progress)
+        targets = map(_bake_name, {*self.images(), *self.workshop_labs(), *names, "toolchain"})
+        tags = {name: self.tag(name) for name in {*self.images(), *self.workshop_labs(), *names, "toolchain"}}
+        self._bake(
+            list(map(_bake_name, names)), self._tags(list(targets)) | self._site_variables(rootfs), progress
+        )
         self._remove_superseded(set(tags.values()))
 
     # --- what goes into an image ---
@@ -93,10 +124,12 @@ class Builder:
     def _digest(self, target: str, rootfs_kind: str) -> str:
         """Twelve hexadecimal digits that stand for everything that can change what a target builds."""
         definition = self._definition(target)
-        dockerfile = self.root / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
+        # A folder of its own is the context of an appliance, the checkout that of all others.
+        context = self.root / (re.findall(r'context *= *"(.*?)"', definition) or ["."])[0]
+        dockerfile = context / re.findall(r'dockerfile *= *"(.*?)"', definition)[0]
         digest = hashlib.sha256(definition.encode())
-        for path in [dockerfile, *self._sources(dockerfile)]:
-            digest.update(f"\0{path.relative_to(self.root)}\0".encode())
+        for path in [dockerfile, *self._sources(dockerfile, context)]:
+            digest.update(f"\0{path.relative_to(context)}\0".encode())
             if path.is_symlink():
                 digest.update(os.readlink(path).encode())
             else:
@@ -104,8 +137,6 @@ class Builder:
                 digest.update(path.read_bytes())
         for parent in re.findall(r'"target:([\w-]+)"', definition):
             digest.update(self._digest(parent, rootfs_kind).encode())
-        if "POWERSHELL_SHA256" in definition:
-            digest.update(self._settings.WODPOWERSHELLSHA256.encode())
         if "${ROOTFS}" in definition:
             digest.update(rootfs_kind.encode())
         return digest.hexdigest()[:12]
@@ -113,43 +144,99 @@ class Builder:
     def _definition(self, target: str) -> str:
         """What the bake file says of a target, with what it inherits."""
         blocks = self._blocks()
-        if target not in blocks:
+        block = blocks.get(target)
+        if block is None:
             raise EngineProblem(
                 f"There is no image {target!r}.", hint=f"There are: {', '.join(self.images())}."
             )
-        inherited = _words_of(r"inherits *= *\[(.*?)\]", blocks[target])
-        return blocks[target] + "".join(self._definition(name) for name in inherited)
+        inherited = _words_of(r"inherits *= *\[(.*?)\]", block)
+        return block + "".join(self._definition(name) for name in inherited)
 
     def _blocks(self) -> dict[str, str]:
-        return dict(_BLOCK.findall(self._bake_file.read_text()))
+        return dict(_BLOCK.findall(self._bake_file.read_text() + self._generated_targets()))
 
-    def _sources(self, dockerfile: Path) -> list[Path]:
-        """The files of the checkout that a Dockerfile reads."""
+    def _tags(self, targets: Sequence[str]) -> dict[str, str]:
+        """The bake file's variables with the tags of these targets."""
+        kind = self._rootfs.kind()
+        return {f"TAG_{_variable(name)}": self._digest(name, kind) for name in targets}
+
+    def _parents(self, target: str) -> set[str]:
+        """The targets that this one stands on, directly or not."""
+        direct = set(re.findall(r'"target:([\w-]+)"', self._definition(target)))
+        return direct.union(*(self._parents(name) for name in direct))
+
+    # --- appliances, which need no line in the bake file: a folder is all ---
+
+    def appliance_folders(self) -> dict[str, Path]:
+        """The folder of each appliance by its name; the private repository's own win."""
+        roots = [self.root / "images" / "appliances"]
+        if self._settings.WODPRIVREPO:
+            roots.append(self._folder.parent / "data/repositories/private/current/appliances")
+        elif self._settings.WODPRIVDIR:
+            roots.append(Path(self._settings.WODPRIVDIR) / "appliances")
+        found = {
+            folder.name: folder
+            for root in roots
+            if root.is_dir()
+            for folder in sorted(root.iterdir())
+            if (folder / "appliance.yml").is_file()
+        }
+        return dict(sorted(found.items()))
+
+    def _services(self, folder: Path, name: str) -> dict[str, str]:
+        """The bake target of each service that has a Dockerfile in the folder."""
+        others = sorted(path.name.removesuffix(".Dockerfile") for path in folder.glob("*.Dockerfile"))
+        return {"appliance": f"appliance-of-{name}"} | {s: f"appliance-of-{name}-{s}" for s in others}
+
+    def _appliance_targets(self) -> str:
+        """Targets for what stands in folders of appliances, and in those that they share as parents."""
+        shared = {
+            path.name: path for path in sorted((self.root / "images").glob("appliance-*")) if path.is_dir()
+        }
+        names = {path.parent.name for path in (self.root / "images").glob("*/Dockerfile")} | {"toolchain"}
+        parts = [
+            _target(name, self.root, folder, "Dockerfile", f"wod/{name}", names)
+            for name, folder in shared.items()
+        ]
+        for name, folder in self.appliance_folders().items():
+            for service, target in self._services(folder, name.lower()).items():
+                file = "Dockerfile" if service == "appliance" else f"{service}.Dockerfile"
+                repository = f"wod/appliance/{target.removeprefix('appliance-of-')}"
+                parts.append(_target(target, self.root, folder, file, repository, names))
+        return "\n" + "\n".join(parts)
+
+    # --- workshops' labs, likewise ---
+
+    def _generated_targets(self) -> str:
+        """A bake file with what needs no line in ours: appliances, labs, and an author's desk in each lab."""
+        parts = [self._appliance_targets()]
+        for lab in self.labs.values():
+            if lab.name != PLAIN:
+                target = _bake_name(lab.image)
+                known = {"base", "lab", "toolchain"}
+                parts.append(_target(target, self.root, lab.folder, "Dockerfile", f"wod/{lab.image}", known))
+                parts.append(_desk_target(lab))
+        return "\n".join(parts)
+
+    def _sources(self, dockerfile: Path, context: Path) -> list[Path]:
+        """The files of the context that a Dockerfile reads."""
         if not dockerfile.is_file():
             raise EngineProblem(
                 f"{dockerfile} is not there.", hint="`git status` tells what the checkout misses."
             )
-        ignored = (self.root / ".dockerignore").read_text().split()
+        ignore = context / ".dockerignore"
+        ignored = ignore.read_text().split() if ignore.is_file() else []
         found: set[Path] = set()
         for pattern in _named_sources(dockerfile.read_text()):
-            matches = list(self.root.glob(pattern)) if pattern else [self.root]
+            matches = list(context.glob(pattern)) if pattern else [context]
             if not matches:
                 raise EngineProblem(
-                    f"{dockerfile.relative_to(self.root)} needs {pattern}, which is not there.",
+                    f"{dockerfile.relative_to(context)} needs {pattern}, which is not there.",
                     hint="`git status` tells what the checkout misses.",
                 )
             for match in matches:
-                found.update(self._files_below(match, ignored))
+                found.update(_files_below(match, context, ignored))
         return sorted(found)
-
-    def _files_below(self, path: Path, ignored: list[str]) -> Iterator[Path]:
-        if any(_is_ignored(path.relative_to(self.root), pattern) for pattern in ignored):
-            return
-        if path.is_dir() and not path.is_symlink():
-            for child in path.iterdir():
-                yield from self._files_below(child, ignored)
-        else:
-            yield path
 
     # --- building ---
 
@@ -157,7 +244,6 @@ class Builder:
         """The bake file's variables that come from the site."""
         sources = self._rootfs.write_sources()
         values = {"ROOTFS": rootfs, "CA_BUNDLE": str(self.ca_bundle()), "APT_SOURCES": str(sources or "")}
-        values["POWERSHELL_SHA256"] = self._settings.WODPOWERSHELLSHA256
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             values[name] = os.environ.get(name) or os.environ.get(name.lower(), "")
         return values
@@ -177,6 +263,8 @@ class Builder:
     def _bake(self, names: Sequence[str], variables: dict[str, str], progress: Callable[[str], None]) -> None:
         # The builder of the engine itself: any other one does not see the images that the engine has.
         builder = process.run(["docker", "context", "show"]).strip()
+        generated = self._folder / "folders.hcl"
+        generated.write_text(self._generated_targets())
         words = [
             "docker",
             "buildx",
@@ -186,6 +274,8 @@ class Builder:
             "--progress=plain",
             "--file",
             str(self._bake_file),
+            "--file",
+            str(generated),
         ]
         # Newer versions of bake ask before they read files outside of the checkout, such as the CA bundle.
         environment = os.environ | variables | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
@@ -289,16 +379,34 @@ def _build_failed(report: _Report, names: Sequence[str], log: Path) -> EnginePro
     if "no space left on device" in last.lower():
         hint = "The disk is full: `docker system df` tells of what, `docker builder prune` frees some of it."
     return EngineProblem(
-        f"The image {report.failed_image or ', '.join(names)} could not be built.\n{last}", hint=hint
+        f"The image {(report.failed_image or ', '.join(names)).replace('appliance-of-', 'of the appliance ')} "
+        f"could not be built.\n{last}",
+        hint=hint,
     )
 
 
 def _present() -> set[str]:
     """Repository and tag of every image of ours that the engine has."""
     form = "{{.Repository}}:{{.Tag}}"
-    return set(
-        process.run(["docker", "image", "ls", "--filter", "reference=wod/*", "--format", form]).split()
-    )
+    words = ["--filter=reference=wod/*", "--filter=reference=wod/*/*", f"--format={form}"]
+    return set(process.run(["docker", "image", "ls", *words]).split())
+
+
+def _bake_name(name: str) -> str:
+    """The target of the bake files that builds an image."""
+    return name.replace("/", "-")
+
+
+def _desk_target(lab: Lab) -> str:
+    """The desk of an author whose workshop is given in that lab."""
+    name = f"desk-{lab.name}"
+    return f"""variable "TAG_{_variable(name)}" {{ default = "latest" }}
+target "{name}" {{
+  inherits = ["desk"]
+  contexts = {{ lab = "target:{_bake_name(lab.image)}" }}
+  tags     = ["wod/desk/{lab.name}:${{TAG_{_variable(name)}}}"]
+}}
+"""
 
 
 def _named_sources(dockerfile: str) -> Iterator[str]:
@@ -317,6 +425,38 @@ def _named_sources(dockerfile: str) -> Iterator[str]:
             bound = (mount for mount in mounts if mount.get("type") == "bind" and "from" not in mount)
             paths = [mount.get("source") or mount.get("src") or "." for mount in bound]
         yield from (path.removeprefix("./").strip("/") if path != "." else "" for path in paths)
+
+
+def _files_below(path: Path, context: Path, ignored: list[str]) -> Iterator[Path]:
+    if any(_is_ignored(path.relative_to(context), pattern) for pattern in ignored):
+        return
+    if path.is_dir() and not path.is_symlink():
+        for child in path.iterdir():
+            yield from _files_below(child, context, ignored)
+    else:
+        yield path
+
+
+def _variable(target: str) -> str:
+    """The part of a variable's name that stands for a target."""
+    return target.upper().replace("-", "_")
+
+
+def _target(name: str, root: Path, folder: Path, dockerfile: str, repository: str, known: set[str]) -> str:
+    """A target of the bake file for a folder that is its own context; what it stands on is read from its Dockerfile."""
+    text = (folder / dockerfile).read_text() if (folder / dockerfile).is_file() else ""
+    used = re.findall(r"^FROM +(?:--\S+ +)*(\S+)|--from=(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    parents = sorted({one or other for one, other in used} & known)
+    contexts = ", ".join(f'"{parent}" = "target:{parent}"' for parent in parents)
+    return f"""variable "TAG_{_variable(name)}" {{ default = "latest" }}
+target "{name}" {{
+  inherits   = ["image"]
+  context    = "{folder.relative_to(root) if folder.is_relative_to(root) else folder}"
+  dockerfile = "{dockerfile}"
+  contexts   = {{ {contexts} }}
+  tags       = ["{repository}:${{TAG_{_variable(name)}}}"]
+}}
+"""
 
 
 def _is_ignored(path: Path, pattern: str) -> bool:

@@ -5,11 +5,13 @@ counter tells of the participant.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,15 @@ def ensure_unexecuted(workshop: Path) -> None:
                 path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-def percentage(root: Path, home: str, folder: str) -> int:
-    """0 to 100, rounded down, of the notebooks in `folder` of that home; 0 where there is nothing to count.
+def percentage(root: Path, home: str, folder: str, more: Sequence[bytes] = ()) -> int:
+    """0 to 100, rounded down, of the notebooks in `folder` of that home and those whose content is in `more`.
 
+    0 where there is nothing to count.
     Cells without any text count for nothing. The home is its participant's: links are not followed, and what
     is no notebook is passed over.
     """
     executed = total = 0
-    for content in _notebooks(root, home, folder):
+    for content in itertools.chain(_notebooks(root, home, folder), (partial(bytes, text) for text in more)):
         with _one_at_a_time:
             for cell in _code_cells(_parsed(content())):
                 if _has_text(cell):

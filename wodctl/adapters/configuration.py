@@ -17,8 +17,9 @@ from wodctl.model.settings import Entry, Layer, Settings
 OPTIONS_FILE = "options.yml"
 """What `wodctl up` was told by options, remembered for the commands that follow; below the state directory."""
 
-VAULT_PASSWORD = "VAULTPWD"  # noqa: S105 - a name
-"""Under this name private repositories may hold the vault's password: it must not become a setting."""
+SECRETS = ("VAULTPWD", "WODLDAPPWD")
+"""Under these names private repositories may hold passwords of the site: they must not become settings, which
+notebooks can show. Here they are files."""
 
 
 def load(
@@ -42,7 +43,7 @@ def load(
     overlay = read_overlay(Path(private), group) if private else []
     layers = [defaults, site, *overlay, *outer, fetched]
     settings, origins = model.merge(layers, host_name=socket.getfqdn(), processors=os.cpu_count() or 1)
-    for name in ("WODNOBO", "WODPRIVDIR"):
+    for name in ("WODNOBO", "WODPRIVDIR", "WODSCRIPTDIR"):
         folder = getattr(settings, name)
         if folder and name not in fetched and not Path(folder).is_dir():
             raise ConfigProblem(f"{origins[name]}: {name} is {folder!r}; there is no such folder.")
@@ -136,7 +137,7 @@ def _with_variables(layer: Layer) -> Layer:
     variables: dict[str, Any] = {}
     origin = ""
     for name, entry in layer.items():
-        if name == VAULT_PASSWORD:
+        if name in SECRETS:
             continue
         if model.is_setting(name) or model.is_variable_family(name) or name == "variables":
             kept[name] = entry

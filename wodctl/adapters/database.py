@@ -66,7 +66,8 @@ class Step:
 
     `attempts` counts this one too. `overtaken_by` is an action that was ordered later and, carried out
     already, forbids this one: a CREATE, or where this is one, the end of the same customer's lease.
-    `ended_before` tells that the customer's lease of this seat was ended by another action.
+    `leaver` is the customer whose lease ends here: for a CREATE, a range or an order by hand the one who held
+    the seat when the step was first begun. `ended_before` tells that another action has ended that lease.
     """
 
     action: int
@@ -79,7 +80,19 @@ class Step:
     attempts: int
     completion: int | None
     overtaken_by: int | None
+    leaver: int | None
     ended_before: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """The last round of a watchdog: when it ended, how many seconds it took, what it found, or why nothing."""
+
+    name: str
+    ran: datetime
+    seconds: float
+    found: list[str]
+    problem: str | None
 
 
 class Outcome(Protocol):
@@ -151,24 +164,15 @@ class Database:
         """The seat is nobody's."""
         self._change_seat(number, state="free", customer=None, workshop=None, mode=None)
 
-    def set_password(self, number: int, password_hash: str) -> bool:
-        """Change the password of a seat; False, and nothing is changed, unless the seat is ready."""
+    def set_password_of(self, number: int, customer: int, password_hash: str) -> bool:
+        """Change the password of a seat that is ready for that customer; False, and nothing happens, for any other."""
         with self._session() as session:
             changed = session.execute(
-                "UPDATE wod.seat SET password_hash = %s, changed = now()"
-                " WHERE number = %s AND state = 'ready'",
-                [password_hash, number],
-            )
-            return changed.rowcount == 1
-
-    def set_password_of(self, number: int, customer: int, password_hash: str) -> None:
-        """Change the password of a seat that is ready for that customer; nothing happens to any other."""
-        with self._session() as session:
-            session.execute(
                 "UPDATE wod.seat SET password_hash = %s WHERE number = %s AND state = 'ready'"
                 " AND customer = %s",
                 [password_hash, number, customer],
             )
+            return changed.rowcount == 1
 
     def extend_lease(self, number: int, time: timedelta) -> datetime | None:
         """Let the lease of a seat that is ready last longer; returns its new end, None unless it is ready."""
@@ -178,6 +182,103 @@ class Database:
                 " WHERE number = %s AND state = 'ready' RETURNING lease_until",
                 [time, number],
             ).fetchone()
+
+    # Notices
+
+    def add_notice(self, first: int, last: int, source: str, text: str) -> list[int]:
+        """Tell the participants of these seats something; returns the seats, those that are ready.
+
+        What the same source told them before is replaced, unless it is the operator.
+        """
+        with self._session() as session, session.transaction():
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s AND source <> 'operator'",
+                [first, last, source],
+            )
+            with session.cursor(row_factory=scalar_row) as cursor:
+                return cursor.execute(
+                    "INSERT INTO wod.notice (seat, source, text) SELECT number, %s, %s FROM wod.seat"
+                    " WHERE number BETWEEN %s AND %s AND state = 'ready' ORDER BY number RETURNING seat",
+                    [source, text, first, last],
+                ).fetchall()
+
+    def remove_notices(self, first: int, last: int, source: str) -> None:
+        """Take back what these seats' participants were told by `source`."""
+        with self._session() as session:
+            session.execute(
+                "DELETE FROM wod.notice WHERE seat BETWEEN %s AND %s AND source = %s", [first, last, source]
+            )
+
+    def notices(self, number: int) -> list[str]:
+        """What the participant of a seat is told at present."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute(
+                "SELECT text FROM wod.notice WHERE seat = %s ORDER BY id", [number]
+            ).fetchall()
+
+    def order_export(self, number: int) -> int | None:
+        """Order documents of a seat's workshop; returns the action, None unless the seat is ready."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return cursor.execute("SELECT wod.order_export(%s, 'cli')", [number]).fetchone()
+
+    # Watchdogs
+
+    def report(self, kind: str, seat: Seat, text: str) -> None:
+        """Put what a watchdog saw (REPORT) or did (STOP) among the actions."""
+        with self._session() as session:
+            session.execute(
+                "INSERT INTO wod.action (action, seat, last_seat, customer, workshop, source, state, reason, started,"
+                " finished) VALUES (%s, %s, %s, %s, %s, 'watchdog', 'done', %s, now(), now())",
+                [kind, seat.number, seat.number, seat.customer or 0, seat.workshop, _storable(text)],
+            )
+
+    def note_round(self, name: str, seconds: float, found: Sequence[str], problem: str | None) -> None:
+        """Store what a watchdog's round found, or why there was none."""
+        with self._session() as session:
+            session.execute(
+                "INSERT INTO wod.watch (name, ran, seconds, found, problem) VALUES (%s, now(), %s, %s, %s)"
+                " ON CONFLICT (name) DO UPDATE SET ran = excluded.ran, seconds = excluded.seconds,"
+                " found = excluded.found, problem = excluded.problem",
+                [name, seconds, Jsonb([_storable(text) for text in found]), _storable(problem)],
+            )
+
+    def rounds(self) -> dict[str, Round]:
+        """The last round of each watchdog that has made one, by name."""
+        with self._session() as session, session.cursor(row_factory=class_row(Round)) as cursor:
+            rounds = cursor.execute("SELECT name, ran, seconds, found, problem FROM wod.watch").fetchall()
+            return {one.name: one for one in rounds}
+
+    def order_round(self, name: str) -> None:
+        """Send a watchdog on a round now."""
+        with self._session() as session:
+            session.execute(
+                "SELECT wod.queue_job('wod.watch', 'watchdog-' || %s, jsonb_build_object('name', %s::text))",
+                [name, name],
+            )
+
+    def is_waited_for(self, number: int) -> bool:
+        """Whether an order about this seat has not been carried out yet."""
+        with self._session() as session, session.cursor(row_factory=scalar_row) as cursor:
+            return bool(
+                cursor.execute(
+                    "SELECT count(*) FROM wod.step WHERE seat = %s AND state IN ('queued', 'running')",
+                    [number],
+                ).fetchone()
+            )
+
+    def forget_actions(self, rejected_days: int, other_days: int) -> int:
+        """Remove actions that ended so many days ago (0: none) and are not owed to anybody; returns how many."""
+        with self._session() as session, session.transaction():
+            session.execute(
+                "CREATE TEMPORARY TABLE old ON COMMIT DROP AS SELECT id FROM wod.action WHERE finished IS NOT NULL"
+                " AND NOT EXISTS (SELECT FROM wod.owed WHERE owed.action = action.id AND NOT refused)"
+                " AND CASE WHEN state = 'rejected' THEN %(rejected)s ELSE %(other)s END > 0 AND finished < now() -"
+                " interval '1 day' * CASE WHEN state = 'rejected' THEN %(rejected)s ELSE %(other)s END",
+                {"rejected": rejected_days, "other": other_days},
+            )
+            session.execute("DELETE FROM wod.owed USING old WHERE owed.action = old.id")
+            session.execute("DELETE FROM wod.step USING old WHERE step.action = old.id")
+            return session.execute("DELETE FROM wod.action USING old WHERE action.id = old.id").rowcount
 
     def _change_seat(
         self, number: int, *, state: str, customer: int | None, workshop: str | None, mode: str | None
@@ -243,10 +344,36 @@ class Database:
         with self._session() as session:
             session.execute("UPDATE wod.action SET phases = %s WHERE id = %s", [Jsonb(phases), number])
 
-    def note_completion(self, number: int, percentage: int) -> None:
+    def note_completion(self, number: int, seat: int, percentage: int) -> None:
         """Store how much of his workshop the participant had carried out when the action ended his lease."""
-        with self._session() as session:
-            session.execute("UPDATE wod.action SET completion = %s WHERE id = %s", [percentage, number])
+        with self._session() as session, session.transaction():
+            session.execute(
+                "UPDATE wod.step SET completion = %s WHERE action = %s AND seat = %s",
+                [percentage, number, seat],
+            )
+            session.execute(
+                "UPDATE wod.action SET completion = %s WHERE id = %s AND seat = last_seat",
+                [percentage, number],
+            )
+
+    def owe(self, number: int, seat: int, updates: Sequence[Update]) -> None:
+        """The registration database is owed these updates already, before the step has ended; once only."""
+        with self._session() as session, session.transaction():
+            _owe(session, number, seat, updates, first=-len(updates))
+
+    def owe_holder(self, seat: int, customer: int, updates: Sequence[Update]) -> None:
+        """The registration database is owed these updates about the one who has the seat now: with his CREATE."""
+        with self._session() as session, session.transaction():
+            row = session.execute(
+                "SELECT action.id, 1 + coalesce((SELECT max(position) FROM wod.owed"
+                "  WHERE owed.action = action.id AND owed.seat = step.seat), 99)"
+                " FROM wod.action JOIN wod.step ON step.action = action.id"
+                " WHERE step.seat = %s AND action.customer = %s AND action.action = 'CREATE'"
+                " ORDER BY action.id DESC LIMIT 1 FOR UPDATE OF action",
+                [seat, customer],
+            ).fetchone()
+            if row:
+                _owe(session, row[0], seat, updates, first=max(row[1], 100))
 
     def put_back_step(self, number: int, seat: int, reason: str) -> None:
         """The step waits to be tried again, for that reason."""
@@ -305,12 +432,12 @@ class Database:
                 [number],
             )
 
-    def end_range(self, number: int, state: str, reason: str) -> None:
+    def end_range(self, number: int, state: str, reason: str | None) -> None:
         """An action on several seats ends without any step."""
         with self._session() as session:
             session.execute(
                 "UPDATE wod.action SET state = %s, reason = %s, finished = now() WHERE id = %s",
-                [state, reason, number],
+                [state, _storable(reason), number],
             )
 
     def capacity(self, workshop: str) -> int | None:
@@ -337,6 +464,13 @@ class Database:
                 " FROM wod.owed JOIN wod.action ON action.id = owed.action"
                 " WHERE NOT refused ORDER BY owed.id LIMIT 1"
             ).fetchone()
+
+    def debts(self) -> list[tuple[int, str | None, bool]]:
+        """How many updates are owed, with each problem that was met, and whether those were refused for good."""
+        with self._session() as session:
+            return session.execute(
+                "SELECT count(*), problem, refused FROM wod.owed GROUP BY problem, refused ORDER BY refused, problem"
+            ).fetchall()
 
     def note_owed(self, number: int, problem: str, *, refused: bool) -> None:
         """The update could not be delivered, for that reason; refused ones are not tried again."""
@@ -379,9 +513,11 @@ WITH next AS (
     ORDER BY action.arrived, action.id LIMIT 1
 ), begun AS (
     UPDATE wod.step SET state = 'running', attempts = attempts + 1, reason = NULL,
-        started = coalesce(step.started, now())
+        started = coalesce(step.started, now()),
+        holder = CASE WHEN attempts > 0 THEN holder
+                      ELSE (SELECT nullif(seat.customer, 0) FROM wod.seat WHERE seat.number = step.seat) END
     FROM next WHERE step.action = next.action AND step.seat = next.seat
-    RETURNING step.action, step.seat, step.attempts
+    RETURNING step.action, step.seat, step.attempts, step.holder, step.completion
 ), noted AS (
     UPDATE wod.action SET state = 'running', started = coalesce(action.started, now()),
         reason = NULL, phases = CASE WHEN action.seat = last_seat THEN '[]' ELSE phases END
@@ -389,18 +525,26 @@ WITH next AS (
     RETURNING action.*
 )
 SELECT noted.id AS action, noted.action AS kind, begun.seat, noted.seat AS first, noted.last_seat AS last,
-    coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, noted.completion,
+    coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, begun.completion, leaving.leaver,
     (SELECT later.id FROM wod.step JOIN wod.action AS later ON later.id = step.action
      WHERE step.seat = begun.seat AND step.touched AND step.state IN ('done', 'failed')
        AND (later.arrived, later.id) > (noted.arrived, noted.id)
        AND (later.action = 'CREATE' OR noted.action = 'CREATE' AND later.customer = noted.customer)
      ORDER BY later.id LIMIT 1) AS overtaken_by,
+    -- The last that was done about him is his own CREATE, unless his lease is over. A CREATE for another one
+    -- ended it even where it failed.
     coalesce(
-        (SELECT former.action <> 'CREATE' FROM wod.step JOIN wod.action AS former ON former.id = step.action
-         WHERE step.seat = begun.seat AND step.touched AND step.state = 'done'
-           AND former.customer = noted.customer AND former.id <> noted.id
+        (SELECT former.action <> 'CREATE' OR former.customer <> leaving.leaver
+         FROM wod.step JOIN wod.action AS former ON former.id = step.action
+         WHERE step.seat = begun.seat AND step.touched AND former.id <> noted.id
+           AND leaving.leaver IN (former.customer, step.holder)
+           AND (step.state = 'done'
+                OR step.state = 'failed' AND former.action = 'CREATE' AND former.customer <> leaving.leaver)
          ORDER BY step.finished DESC LIMIT 1), false) AS ended_before
-FROM begun, noted
+FROM begun, noted, LATERAL (
+    SELECT CASE WHEN noted.action = 'CREATE' OR noted.seat <> noted.last_seat OR coalesce(noted.customer, 0) = 0
+                THEN begun.holder ELSE noted.customer END AS leaver
+) AS leaving
 """
 
 _END_STEP = """
@@ -425,9 +569,14 @@ WHERE action.id = %(action)s AND steps.ended
 """
 
 
-def _owe(session: psycopg.Connection, action: int, seat: int | None, updates: Sequence[Update]) -> None:
-    """The registration database is owed these updates, in this order, and a job to deliver them waits."""
-    for position, update in enumerate(updates):
+def _owe(
+    session: psycopg.Connection, action: int, seat: int | None, updates: Sequence[Update], first: int = 0
+) -> None:
+    """The registration database is owed these updates, in this order, and a job to deliver them waits.
+
+    Each has a position within its action, counted from `first`, which may be taken once.
+    """
+    for position, update in enumerate(updates, first):
         session.execute(
             "INSERT INTO wod.owed (action, seat, position, kind, key, body) VALUES (%s, %s, %s, %s, %s, %s)"
             " ON CONFLICT DO NOTHING",

@@ -7,7 +7,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,9 @@ NAME = "WKSHP-Trial101"
 NOTEBOOKS = 10
 BYTES = 5 * 10**6
 """What the workshop has: so many notebooks of 40 cells, and with pictures so many bytes."""
+
+DENSE = "WKSHP-Dense101"
+"""Another of the same size, in whose notebooks every line of text is mostly expressions: 665 in each."""
 
 _CELLS = 40
 _PLAYBOOK = [
@@ -57,16 +60,17 @@ class DeliveryTrial:
         """Made in a new folder below `folder`, and removed with all homes at the end."""
         with TemporaryDirectory(prefix="delivery-", dir=folder) as scratch:
             trial = cls(Path(scratch), settings)
-            _make_workshop(trial.folder / "workshops" / NAME)
-            trial.seconds(1)  # warm: the worker has rendered a workshop before
+            for name, notebook in ((NAME, _notebook), (DENSE, _dense_notebook)):
+                _make_workshop(trial.folder / "workshops" / name, notebook)
+                trial.seconds(1, name)  # warm: the worker has rendered a workshop before
             yield trial
 
-    def seconds(self, seat: int) -> float:
+    def seconds(self, seat: int, name: str = NAME) -> float:
         """Seconds to deliver to one seat, skeleton aside."""
         home = self._home(seat)
         workshops = Workshops(self.settings, self.folder / "workshops")
         start = time.monotonic()
-        workshop = workshops.workshop(NAME)
+        workshop = workshops.workshop(name)
         workshops.fill(home, workshop, "WKSHP", seat, _owner(self.settings, seat), os.getegid())
         spent = time.monotonic() - start
         shutil.rmtree(home)
@@ -127,8 +131,9 @@ class DeliveryTrial:
         shutil.rmtree(home)
 
     def _ansible(self) -> Path:
-        """ansible-playbook of this host, else one that is installed for this trial alone."""
-        found = shutil.which("ansible-playbook")
+        """ansible-playbook beside our Python or on PATH, else one that is installed for this trial alone."""
+        ours = str(Path(sys.executable).parent)
+        found = shutil.which("ansible-playbook", path=os.pathsep.join([os.environ.get("PATH", ""), ours]))
         if found:
             return Path(found)
         environment = self.folder / "ansible"
@@ -152,12 +157,12 @@ def _owner(settings: Settings, seat: int) -> int:
     return settings.UIDBASE + seat if os.geteuid() == 0 else os.geteuid()
 
 
-def _make_workshop(folder: Path) -> None:
+def _make_workshop(folder: Path, notebook: Callable[[random.Random], dict[str, object]]) -> None:
     chance = random.Random(101)  # noqa: S311 - the same workshop each time
     (folder / "Pictures").mkdir(parents=True)
     for number in range(NOTEBOOKS):
         name = f"{number}-WKSHP-Trial.ipynb" if number else delivery.FIRST_PAGE
-        (folder / name).write_text(json.dumps(_notebook(chance), indent=1))
+        (folder / name).write_text(json.dumps(notebook(chance), indent=1))
     left = BYTES - sum(path.stat().st_size for path in folder.glob("*.ipynb"))
     for number in range(NOTEBOOKS):
         (folder / "Pictures" / f"{number}.png").write_bytes(chance.randbytes(left // NOTEBOOKS))
@@ -189,3 +194,14 @@ def _notebook(chance: random.Random) -> dict[str, object]:
         )
     spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": cells, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 4}
+
+
+def _dense_notebook(chance: random.Random) -> dict[str, object]:
+    """Seven lines of text in each cell with the seat, names of the site and a condition; 665 expressions in all."""
+    line = "student{{ STDID }} of {{ BRANDING }}, {{ hostvars[inventory_hostname]['WODBEEXTFQDN'] }}"
+    line += "{% if MODEWS == 'CHLG' %} (challenge){% endif %}: {{ BRANDINGWOD }} {{ chance }}\n"
+    cells = []
+    for _ in range(19):
+        text = [line.replace("{{ chance }}", str(chance.random())) for _ in range(7)]
+        cells.append({"cell_type": "markdown", "metadata": {}, "source": text})
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}

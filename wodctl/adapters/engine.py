@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.adapters import process
+from wodctl.adapters.database import DATA_GID, WORKER_UID
 from wodctl.errors import EngineProblem, StackProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,17 @@ class Engine:
         """The containers of this stack's services, as the engine inspects them."""
         return inspect_containers(f"label=com.docker.compose.project={self.project}")
 
+    def lent(self) -> list[dict[str, Any]]:
+        """The containers that this stack has made for seats, whatever their kind, as the engine inspects them."""
+        return inspect_containers(f"label=wod.project={self.project}")
+
     def seats(self) -> list[dict[str, Any]]:
-        """The containers of this stack's seats, as the engine inspects them."""
-        return [
-            c
-            for c in inspect_containers(f"label=wod.project={self.project}")
-            if "wod.seat" in c["Config"]["Labels"]
-        ]
+        """The participants' servers, as the engine inspects them."""
+        return [c for c in self.lent() if "wod.seat" in c["Config"]["Labels"]]
+
+    def appliances(self) -> list[dict[str, Any]]:
+        """The containers of this stack's appliances, without companions, as the engine inspects them."""
+        return inspect_containers(f"label=wod.project={self.project}", "label=wod.appliance")
 
     def services(self) -> list[Service]:
         """State, health and memory of each service of this stack, by name."""
@@ -76,6 +82,18 @@ class Engine:
                 )
             )
         return sorted(found, key=lambda service: service.name)
+
+    def run_in_worker(self, words: Sequence[str], text: str) -> None:
+        """Run a program with the worker's rights over the data, and `text` on its standard input.
+
+        Raises StackProblem if the worker does not run, ProgramFailed as the program ends.
+        """
+        running = [c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == "worker"
+                   and c["State"]["Running"]]  # fmt: skip
+        if not running:
+            raise StackProblem("The service worker does not run.", hint="`wodctl up` starts it.")
+        who = f"--user={WORKER_UID}:{DATA_GID}"
+        process.run(["docker", "exec", "--interactive", who, running[0]["Id"], *words], text=f"{text}\n")
 
     def memory_of_seat(self, number: int) -> int:
         """Memory in bytes of a seat's server. Raises EngineProblem if it does not run."""
@@ -105,8 +123,8 @@ class Engine:
 
     def free_seat_network(self, seats: int) -> str:
         """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
-        its upper half would not hold that many seats."""
-        prefix = min(20, 31 - (seats + 1).bit_length())
+        a quarter of it would not hold that many seats."""
+        prefix = min(20, 30 - (seats + FIRST_PLACE).bit_length())
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
         whole = ipaddress.ip_network("10.213.0.0/16")
         for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
@@ -129,6 +147,35 @@ class Engine:
 def image_exists(tag: str) -> bool:
     """Whether the engine has the image."""
     return bool(process.run(["docker", "image", "ls", "--quiet", tag]).strip())
+
+
+def images_of_ours() -> list[dict[str, Any]]:
+    """The images of stack and appliances: their inspection, with `Tag`, and in `Containers` who uses them."""
+    listed = [
+        process.run(["docker", "image", "ls", "--filter", f"reference={pattern}", "--format",
+                     "{{.Repository}}:{{.Tag}}"]).split()
+        for pattern in ("wod/*", "wod/appliance/*")
+    ]  # fmt: skip
+    tags = sorted({tag for found in listed for tag in found if not tag.endswith(":<none>")})
+    if not tags:
+        return []
+    users: dict[str, list[str]] = {}
+    for container in inspect_containers():
+        users.setdefault(container["Config"]["Image"], []).append(container["Name"].lstrip("/"))
+    inspected = json.loads(process.run(["docker", "image", "inspect", *tags]))
+    return [
+        image | {"Tag": tag, "Containers": users.get(tag, [])}
+        for tag, image in zip(tags, inspected, strict=True)
+    ]
+
+
+def remove_image(tag: str) -> bool:
+    """Remove an image unless a container needs it; whether it is gone."""
+    try:
+        process.run(["docker", "image", "rm", tag])
+    except process.ProgramFailed as error:
+        return "No such image" in error.output
+    return True
 
 
 def inspect_containers(*conditions: str) -> list[dict[str, Any]]:

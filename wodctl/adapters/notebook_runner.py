@@ -35,6 +35,8 @@ def main(folder: Path, names: list[str]) -> None:
 def run(path: Path) -> dict[str, Any]:
     """Run one notebook: `kernel`, number of `cells` that ran, those that `failed`, and a `problem` that ended it.
 
+    `timing` has the seconds of each cell that ran, by its number from 1.
+
     A cell that fails does not end it, as it does not for a participant. One with the tag `raises-exception`
     may fail.
     """
@@ -43,7 +45,7 @@ def run(path: Path) -> dict[str, Any]:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    outcome: dict[str, Any] = {"kernel": "", "cells": 0, "failed": [], "problem": None}
+    outcome: dict[str, Any] = {"kernel": "", "cells": 0, "timing": {}, "failed": [], "problem": None}
     here = {"cell": 0, "since": 0.0}
 
     def begin(cell: Any, cell_index: int) -> None:
@@ -51,9 +53,10 @@ def run(path: Path) -> dict[str, Any]:
 
     def end(cell: Any, cell_index: int, execute_reply: Any) -> None:
         outcome["cells"] += 1
+        seconds = round(time.monotonic() - here["since"], 3)
+        outcome["timing"][cell_index + 1] = seconds
         content = execute_reply["content"]
         if content["status"] == "error" and _TAG not in cell.metadata.get("tags", []):
-            seconds = round(time.monotonic() - here["since"], 3)
             outcome["failed"].append(
                 {"cell": cell_index + 1, "reason": _reason(content, cell), "seconds": seconds}
             )

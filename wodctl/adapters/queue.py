@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 
 import procrastinate
 
+from wodctl.model.watchdogs import WATCHDOGS
+
 QueueLost = procrastinate.exceptions.ConnectorException
 """Raised by every method that finds the database away."""
 
@@ -32,6 +34,12 @@ class Duties:
 
     end_leases: Callable[[], None]
     """The leases that are over; every ten seconds."""
+
+    watch: Callable[[str], None]
+    """A round of the watchdog of that name."""
+
+    export: Callable[[int], None]
+    """The action of that number, which orders documents of a seat's workshop."""
 
 
 class Pauses(procrastinate.BaseRetryStrategy):
@@ -70,6 +78,24 @@ class Queue:
         @self._app.task(name="wod.end_leases", pass_context=True, queue="actions", lock="leases")
         def end_leases(context: procrastinate.JobContext, timestamp: int) -> None:
             self._do(context, duties.end_leases)
+
+        @self._app.task(name="wod.watch", pass_context=True, queue="actions")
+        def watch(context: procrastinate.JobContext, name: str, timestamp: int = 0) -> None:
+            self._do(context, lambda: duties.watch(name))
+
+        @self._app.task(name="wod.export", pass_context=True, retry=Pauses())
+        def export(context: procrastinate.JobContext, action: int) -> None:
+            self._do(context, lambda: duties.export(action))
+
+        for dog in WATCHDOGS:
+            lock = f"watchdog-{dog.name}"
+            self._app.periodic(
+                cron=dog.cron,
+                periodic_id=dog.name,
+                lock=lock,
+                queueing_lock=lock,
+                task_kwargs={"name": dog.name},
+            )(watch)
 
     def _do(self, context: procrastinate.JobContext, duty: Callable[[], None]) -> None:
         number = context.job.id or 0

@@ -49,6 +49,10 @@ class Registration:
         ours = [row for row in named if row.get("location") == self._location]
         return next(iter(ours or named), None)
 
+    def token(self) -> str:
+        """A fresh token for a script of the site: it lasts three minutes."""
+        return self._log_in()
+
     def deliver(self, update: Update) -> None:
         """Change the row. Raises ActionFailed if the database refuses these values or has no such row."""
         key = update.key

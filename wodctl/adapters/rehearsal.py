@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from notebooks_loader.catalogue import Workshop
+from wodctl.adapters.homes import install_keys, new_key_pair
 from wodctl.adapters.workshops import Workshops
 from wodctl.errors import EngineProblem
 from wodctl.model.seat import user_name
@@ -27,7 +28,10 @@ _RUNNER = Path(__file__).with_name("notebook_runner.py")
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one notebook of one seat; `failed` cells are numbered from 1, `problem` ended it early."""
+    """What became of one notebook of one seat; `failed` cells are numbered from 1, `problem` ended it early.
+
+    `timing` has the seconds of each cell that ran, by its number.
+    """
 
     seat: int
     notebook: str
@@ -36,6 +40,7 @@ class Run:
     seconds: float
     failed: list[dict[str, Any]]
     problem: str | None
+    timing: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:
@@ -66,7 +71,10 @@ class Rehearsal:
                 home = homes / user_name(seat)
                 home.mkdir(mode=0o750)
                 uid, gid = self._owner(seat)
+                self._workshops.furnish(home, uid, gid)
+                self._workshops.give_secrets(home, workshop, mode, seat, uid, gid)
                 self._workshops.fill(home, workshop, mode, seat, uid, gid)
+                install_keys(home / ".ssh", uid, gid, new_key_pair(), {})
                 os.chown(home, uid, gid)
             names = {
                 seat: f"{self._project}-rehearsal-{secrets.token_hex(4)}-{user_name(seat)}" for seat in seats

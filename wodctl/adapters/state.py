@@ -1,5 +1,6 @@
 """The state directory of a site: folders, secrets and rendered files, each with the owner that it needs."""
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -15,17 +16,22 @@ from pathlib import Path
 
 import jinja2
 
-from wodctl.adapters import process
-from wodctl.errors import StackProblem
+from wodctl.adapters import process, quota, repositories
+from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN = 1800, 1801, 1802, 1803, 1804, 1805, 1809
-"""Uids and gids of the services, as in images/base/Dockerfile and, for the last, its own."""
+DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last two, their own."""
+# The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
+FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
 """The group whose members reach the database's socket."""
 
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
+
+LARGEST_LOGO = 64 * 1024
+"""Bytes of a site's logo."""
 
 # Interfaces that the engine makes: their addresses come and go with its networks.
 _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
@@ -33,10 +39,17 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "gate": ("GIDBASE", "UIDBASE", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
-    "hub": ("BRANDING", "BRANDINGLOGOURL", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
-            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS",
-            "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
+               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
+               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
+               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
+               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
+               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
+             "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
+    "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
+            "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
+            "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -54,21 +67,31 @@ class Owned:
 FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
+    Owned("rendered/appliances", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
+    Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
+    Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
+    # The operator's to fill: what his scripts find as files.
+    Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
+    Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
+    Owned("data/appliances", -1, -1, 0o755),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/mail", 0, 0, 0o755),
-    Owned("data/repositories", -1, -1, 0o755),
+    Owned(repositories.FOLDER, -1, -1, 0o755),
+    Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
+    Owned(f"{repositories.FOLDER}/private", FETCH, FETCH, 0o700),
+    Owned("data/scripts", WORKER, WORKER, 0o711),
     Owned("data/students", WORKER, WORKER, 0o711),
     Owned("data/routes", HUB, PROXY, 0o2750),
 )
@@ -102,6 +125,10 @@ class StateDirectory:
         for folder in FOLDERS:
             (self.path / folder.path).mkdir(exist_ok=True)
         self._ensure_owned(FOLDERS, base_image)
+        keys = sorted(one.name for one in (self.path / repositories.SECRETS).iterdir() if one.is_file())
+        self._ensure_owned(
+            [Owned(f"{repositories.SECRETS}/{key}", FETCH, FETCH, 0o600) for key in keys], base_image
+        )
 
     def ensure_secrets(self, base_image: str) -> str:
         """Generate what is missing; returns a fingerprint that changes with the secrets and tells nothing of them."""
@@ -114,6 +141,12 @@ class StateDirectory:
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
+            # During a test event: the password of every seat.
+            Owned("secrets/worker/fixed-password", WORKER, WORKER, 0o400): "",
+            # A key that opens machines of the site, and their host keys as ssh writes them.
+            Owned("secrets/worker/machine-key", WORKER, WORKER, 0o400): "",
+            Owned("secrets/worker/machine-hosts", WORKER, WORKER, 0o400): "",
             Owned("secrets/doorman/seat-key", DOORMAN, DOORMAN, 0o400): seat_key,
             Owned("secrets/hub/seat-key", HUB, HUB, 0o400): seat_key,
             Owned("secrets/worker/seat-key", WORKER, WORKER, 0o400): seat_key,
@@ -125,18 +158,51 @@ class StateDirectory:
             if owned in missing or (text and text in new):
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
+        return self._mark(wanted)
+
+    def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
+        """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
+
+        Returns a fingerprint as `ensure_secrets` does.
+        """
+        moderator = Owned("secrets/api-db/moderator-password", API, API, 0o400)
+        worker = Owned("secrets/worker/api-password", WORKER, WORKER, 0o400)
+        wanted = {
+            Owned("secrets/api-db/admin-password", API, API, 0o400): secrets.token_urlsafe(18),
+            Owned("secrets/api-db/seal-key", API, API, 0o400): base64.urlsafe_b64encode(
+                os.urandom(32)
+            ).decode(),
+            Owned("secrets/api-db/token-key", API, API, 0o400): secrets.token_hex(32),
+            # The operator's to fill in, with what the relay knows.
+            Owned("secrets/api-db/smtp-password", API, API, 0o400): "",
+        }
+        for owned, text in wanted.items():
+            if not (self.path / owned.path).exists():
+                self._write(self.path / owned.path, text, mode=0o600)
+        fresh = not (self.path / moderator.path).exists()
+        if fresh or (serves_worker and not self.has_secret("api-password")):
+            password = secrets.token_urlsafe(18)
+            for owned in [moderator, *([worker] if serves_worker else [])]:
+                self._write(self.path / owned.path, password, mode=0o600)
+        self._ensure_owned([*wanted, moderator, worker], base_image)
+        return self._mark([*wanted, moderator])
+
+    def _mark(self, wanted: Iterable[Owned]) -> str:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
-    def has_api_password(self) -> bool:
-        """Whether the operator has given the password of the account at the registration API."""
-        return (self.path / "secrets/worker/api-password").stat().st_size > 1
+    def has_secret(self, name: str) -> bool:
+        """Whether the operator has filled in that secret of the worker."""
+        path = self.path / "secrets/worker" / name
+        return path.exists() and path.stat().st_size > 1
 
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""
         rendered = self.path / "rendered"
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
+        own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
@@ -183,6 +249,20 @@ class StateDirectory:
         path = self.path / "decisions.json"
         former = json.loads(path.read_text()) if path.exists() else {}
         self._write(path, json.dumps(former | {name: value}, indent=1) + "\n", mode=0o644)
+
+    def limit_disk(self, first_uid: int, seats: int, size: int, files: int, base_image: str) -> str | None:
+        """Give these uids quotas of bytes and files (0: any) where the homes are; why that cannot be, else None."""
+        students = self.path / "data" / "students"
+        if os.geteuid() == 0:
+            return quota.set_limits(students, first_uid, seats, size, files)
+        words = ["/quota.py", "/students", *map(str, (first_uid, seats, size, files))]
+        mounts = {quota.__file__: "/quota.py", str(students): "/students"}
+        options = [
+            f"--mount=type=bind,readonly,source={here},target={there}" for here, there in mounts.items()
+        ]
+        options += ["--network=none", "--user=0", "--cap-drop=ALL", "--cap-add=SYS_ADMIN"]
+        answer = process.run(["docker", "run", "--rm", *options, base_image, "python3", "-I", *words])
+        return answer.strip() or None
 
     def remove(self, folders: Iterable[str], base_image: str) -> None:
         """Remove folders with all that is in them, whoever owns it."""
@@ -236,13 +316,39 @@ class StateDirectory:
         fresh.replace(path)
 
 
+def fetched(settings: Settings) -> dict[str, tuple[str, str]]:
+    """The repositories that service `fetch` looks after: those on the network, unless WODSYNCMINUTES is 0."""
+    named = repositories.sources(settings) if settings.WODSYNCMINUTES else {}
+    return {kind: (url, branch) for kind, (url, branch) in named.items() if repositories.is_far(url)}
+
+
+def logo_of(private: str) -> str:
+    """The picture branding/logo.svg or .png of a private repository, as an address that holds it; else nothing.
+
+    Raises ConfigProblem for a file that is no such picture, or a large one: it comes with each page.
+    """
+    for name, kind in (("logo.svg", "image/svg+xml"), ("logo.png", "image/png")):
+        path = Path(private, "branding", name)
+        if not private or not path.is_file():
+            continue
+        content = path.read_bytes() if path.resolve().is_relative_to(Path(private).resolve()) else b""
+        is_one = content.startswith(b"\x89PNG\r\n") if kind == "image/png" else b"<svg" in content[:2000]
+        if not is_one or len(content) > LARGEST_LOGO:
+            raise ConfigProblem(
+                f"{path} is not a picture for the hub's pages: expected {kind}, at most {LARGEST_LOGO // 1024} KiB.",
+                hint="Save it smaller, or take it away: BRANDINGLOGOURL may name one on a web server.",
+            )
+        return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return ""
+
+
 def mail_networks(settings: Settings) -> list[str]:
     """Who may send action mails: the configured networks, this host's own addresses, and the registration API."""
     found = dict.fromkeys(settings.WODPOSTNETWORKS)
     for _, interface in socket.if_nameindex():
         if not interface.startswith(_ENGINE_INTERFACES):
             found |= dict.fromkeys(_address_of(interface))
-    if settings.WODAPIDBFQDN != settings.WODBEFQDN:
+    if settings.WODTYPE == "backend" and settings.WODAPIDBFQDN != settings.WODBEFQDN:
         found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
     return list(found)
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 import click
@@ -58,14 +59,14 @@ def submit(
     number = database.submit_action(
         order.action, order.first, order.last, order.customer, order.workshop, "cli"
     )
-    found = _ended(database, number, timeout) if wait else _known(database, number)
+    found = ended(database, number, timeout) if wait else _known(database, number)
     if as_json:
-        click.echo(json.dumps(_document(found), indent=1))
+        click.echo(json.dumps(document(found), indent=1))
     else:
-        click.echo(_sentence(found))
+        click.echo(sentence(found))
     if wait and found.state != "done":
         raise ActionFailed(
-            f"Action {number} {_became(found)}: {found.reason}",
+            f"Action {number} {became(found)}: {found.reason}",
             hint=f"`wodctl action show {number}` tells more.",
         )
 
@@ -85,7 +86,7 @@ def list_(site: Site, rejected: bool, limit: int, as_json: bool) -> None:
     """
     found = connect_as_operator(site.state).actions(only_rejected=rejected, limit=limit)
     if as_json:
-        click.echo(json.dumps([_document(one) for one in found], indent=1))
+        click.echo(json.dumps([document(one) for one in found], indent=1))
         return
     heads = ("ID", "ACTION", "SEAT", "CUSTOMER", "WORKSHOP", "FROM", "STATE", "CREATED", "TOOK", "REASON")
     click.echo(table(heads, [_row(one) for one in found]))
@@ -96,7 +97,8 @@ def list_(site: Site, rejected: bool, limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the action as JSON.")
 @pass_site
 def show(site: Site, number: int, as_json: bool) -> None:
-    """Show one action: its phases, how long each took, the reason if it failed, what the portal is still to be told.
+    """Show one action: its phases, how long each took, the reason if it failed, what the site's scripts wrote, what
+    the portal is still to be told.
 
     \b
     Example:
@@ -104,9 +106,9 @@ def show(site: Site, number: int, as_json: bool) -> None:
     """
     found = _known(connect_as_operator(site.state), number)
     if as_json:
-        click.echo(json.dumps(_document(found), indent=1))
+        click.echo(json.dumps(document(found), indent=1))
         return
-    click.echo(_sentence(found))
+    click.echo(sentence(found))
     facts = [
         ("created", _time(found.created)),
         ("started", _time(found.started)),
@@ -118,6 +120,9 @@ def show(site: Site, number: int, as_json: bool) -> None:
     facts += [("owed", update) for update in found.owed]
     facts += [(f"  {phase['name']}", _seconds(phase["seconds"])) for phase in found.phases]
     click.echo(table((), facts))
+    for phase in found.phases:
+        if "output" in phase:
+            click.echo(f"\n{phase['name']}:\n{indent(phase['output'].rstrip(), '  ')}")
 
 
 @action.command()
@@ -140,7 +145,7 @@ def retry(site: Site, number: int) -> None:
         )
     if not database.retry_action(number):
         raise UsageProblem(
-            f"Action {number} {_became(found)}; only one that has failed can be tried again.",
+            f"Action {number} {became(found)}; only one that has failed can be tried again.",
             hint="`wodctl action submit` orders a new one.",
         )
     click.echo(f"Action {number} is queued again.")
@@ -160,13 +165,13 @@ def _order(site: Site, kind: str, seats: str, customer: int, workshop: str | Non
     return order
 
 
-def _ended(database: Database, number: int, timeout: float) -> Action:
+def ended(database: Database, number: int, timeout: float) -> Action:
     """The action once it has ended. Raises Unavailable if that takes longer than `timeout` seconds."""
     end = time.monotonic() + timeout
     while (found := _known(database, number)).state not in ENDED:
         if time.monotonic() > end:
             raise Unavailable(
-                f"Action {number} {_became(found)} after {timeout:.0f} s.",
+                f"Action {number} {became(found)} after {timeout:.0f} s.",
                 hint=f"It goes on; `wodctl action show {number}` tells how far it is.",
             )
         time.sleep(0.2)
@@ -180,7 +185,7 @@ def _known(database: Database, number: int) -> Action:
     return found
 
 
-def _document(found: Action) -> dict[str, Any]:
+def document(found: Action) -> dict[str, Any]:
     """The action as scripts read it."""
     return {
         "id": found.id,
@@ -212,13 +217,15 @@ def _row(found: Action) -> Sequence[str]:
     )  # fmt: skip
 
 
-def _sentence(found: Action) -> str:
+def sentence(found: Action) -> str:
+    """What it is and what became of it."""
     what = f"{found.action} of seat {_seats(found)}" if found.action else "a mail that is no order"
     with_workshop = f" with {found.workshop}" if found.workshop else ""
-    return f"Action {found.id}, {what}{with_workshop}, {_became(found)}."
+    return f"Action {found.id}, {what}{with_workshop}, {became(found)}."
 
 
-def _became(found: Action) -> str:
+def became(found: Action) -> str:
+    """The end of a sentence about it."""
     return {
         "queued": "is queued",
         "running": "is running",

@@ -1,13 +1,20 @@
 """`wodctl author`: a workshop on its author's desk, rendered at each save."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from notebooks_loader.catalogue import Catalogue
-from wodctl.adapters.desk import Desk
+from notebooks_loader.catalogue import Catalogue, Workshop
+from notebooks_loader.variables import stand_ins
+from wodctl.adapters.desk import ApplianceBeside, Desk
 from wodctl.adapters.engine import image_exists
+from wodctl.adapters.labs import PLAIN
+from wodctl.commands.appliance import ENGINE_SOCKET, ensure_current, plan_of
+from wodctl.commands.image import lab_for
 from wodctl.commands.site import Site, pass_site
+from wodctl.model.appliance import read_definition
 
 
 @click.command()
@@ -33,11 +40,32 @@ def author(site: Site, path: Path, port: int) -> None:
       wodctl author ~/notebooks/WKSHP-Git101
     """
     folder = path.resolve()
-    Catalogue(folder.parent).workshop(folder.name)
+    workshop = Catalogue(folder.parent).workshop(folder.name)
+    lab = lab_for(site, workshop)
+    sources = replace(site.workshops, public=folder.parent).variables()
+
+    def variables(mode: str, seat: int) -> dict[str, Any]:
+        return stand_ins(workshop.name) | sources.of(workshop.name, mode, seat)
+
     site.engine.ensure_answers()
-    image = site.builder.tag("desk")
+    desk = "desk" if lab.name == PLAIN else f"desk/{lab.name}"
+    image = site.builder.tag(desk)
     if not image_exists(image):
         click.echo("Building the desk; minutes the first time …")
-        site.builder.build(["desk"])
+        site.builder.build([desk])
+    beside = _appliance(site, workshop, f"{site.project}-author-{port}")
+    beside = _appliance(site, workshop, f"{site.project}-author-{port}")
     click.echo("Open the address below in your browser; Ctrl-C ends it.")
-    Desk(site.root, site.state, site.project, folder, port).run(image, site.settings)
+    Desk(site.root, site.state, site.project, folder, port).run(image, variables, beside)
+
+
+def _appliance(site: Site, workshop: Workshop, project: str) -> ApplianceBeside | None:
+    """The workshop's appliance, built if it has to be; None if it needs none."""
+    name = workshop.name.removeprefix("WKSHP-")
+    folders = site.builder.appliance_folders()
+    if name not in folders:
+        return None
+    ensure_current(site, name, folders[name])
+    definition = read_definition(site.state / "rendered" / "appliances", name)
+    assert definition is not None  # it was made just now
+    return ApplianceBeside(ENGINE_SOCKET, definition, plan_of(site, "10.0.0.0/8"), project)

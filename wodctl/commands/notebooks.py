@@ -1,6 +1,8 @@
 """`wodctl notebooks`: the repositories that workshops and the private overlay are fetched from."""
 
+import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import click
@@ -8,9 +10,10 @@ import click
 from notebooks_loader.catalogue import Catalogue
 from wodctl.adapters.repositories import Repositories, Status
 from wodctl.adapters.state import StateDirectory
+from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import UsageProblem, WodError
+from wodctl.errors import StackProblem, UsageProblem, WodError
 
 
 @click.group()
@@ -25,7 +28,8 @@ def sync(site: Site, as_json: bool) -> None:
     """Fetch what the repositories have now, and deliver from it from then on.
 
     A delivery that is under way goes on with what it began. A repository that is away, or has what we refuse,
-    leaves the commit in use that is in use; this command then ends with 7 or 8. Meant for a timer, too.
+    leaves the commit in use that is in use; this command then ends with 7 or 8. The service `fetch` does the same
+    every WODSYNCMINUTES.
 
     \b
     Example:
@@ -46,9 +50,12 @@ def sync(site: Site, as_json: bool) -> None:
                 click.echo(f"{kind}: the submodule {path} is left out.")
     site.forget_settings()
     if as_json:
-        click.echo(json.dumps(_documents(repositories), indent=1))
+        click.echo(json.dumps(documents(map(repositories.status, repositories.kinds())), indent=1))
     else:
         click.echo(f"{len(_catalogue(site).names())} workshops can be delivered.")
+    if serves_registrations(site.settings):
+        with contextlib.suppress(StackProblem):  # where it does not run, `up` does it
+            update_catalogue(site)
     if "private" in repositories.kinds() and _settings_changed(site):
         click.echo("Settings of the private repository have changed: `wodctl up` takes them over.", err=True)
     if first_problem:
@@ -73,7 +80,7 @@ def status(context: click.Context, as_json: bool) -> None:
     repositories = _repositories(context.obj)
     found = [repositories.status(kind) for kind in repositories.kinds()]
     if as_json:
-        click.echo(json.dumps(_documents(repositories), indent=1))
+        click.echo(json.dumps(documents(found), indent=1))
     else:
         rows = [
             (one.kind, one.commit[:12] if one.commit else "-", one.fetched or "-", one.checked or "-",
@@ -89,7 +96,7 @@ def ensure_fetched(site: Site) -> None:
 
     Raises Unavailable or ContentProblem if that cannot be done.
     """
-    repositories = Repositories(site.root, site.state, site.settings)
+    repositories = Repositories.of(site.root, site.state, site.settings)
     for kind in repositories.kinds():
         if repositories.status(kind).commit is None:
             click.echo(f"Fetching the {kind} repository …")
@@ -98,7 +105,7 @@ def ensure_fetched(site: Site) -> None:
 
 
 def _repositories(site: Site) -> Repositories:
-    found = Repositories(site.root, site.state, site.settings)
+    found = Repositories.of(site.root, site.state, site.settings)
     if not found.kinds():
         raise UsageProblem(
             "No repository is configured: workshops come from folders of this host.",
@@ -107,9 +114,9 @@ def _repositories(site: Site) -> Repositories:
     return found
 
 
-def _documents(repositories: Repositories) -> list[dict[str, object]]:
-    found = (asdict(repositories.status(kind)) for kind in repositories.kinds())
-    return [{key: value for key, value in one.items() if key != "code"} for one in found]
+def documents(found: Iterable[Status]) -> list[dict[str, object]]:
+    """Repositories as scripts read them."""
+    return [{key: value for key, value in asdict(one).items() if key != "code"} for one in found]
 
 
 def _short(status: Status) -> str:

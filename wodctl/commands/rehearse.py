@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from notebooks_loader.variables import stand_ins
 from wodctl.adapters.rehearsal import Rehearsal, Run
+from wodctl.commands.image import lab_for
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ContentProblem
@@ -38,15 +40,17 @@ def test(site: Site, name: str, seats: int, as_json: bool) -> None:
         workshops, wanted = replace(site.workshops, public=folder.parent, private=None), folder.name
     else:
         workshops, wanted = site.workshops, name
+    workshops = replace(workshops, stand_ins=stand_ins)
     workshop = workshops.workshop(wanted)
     mode = "CHLG" if wanted.startswith("CHLG-") else "WKSHP"
     settings = site.settings
     site.engine.ensure_answers()
-    if "lab" in site.builder.missing():
-        click.echo("Building lab …", err=True)
-        site.builder.build(["lab"])
+    lab = lab_for(site, workshop).image
+    if lab in site.builder.missing():
+        click.echo(f"Building {lab} …", err=True)
+        site.builder.build([lab])
     click.echo(f"Running the notebooks of {wanted} for {seats} student(s) …", err=True)
-    rehearsal = Rehearsal(site.builder.tag("lab"), site.state, site.project, settings, workshops)
+    rehearsal = Rehearsal(site.builder.tag(lab), site.state, site.project, settings, workshops)
     runs = rehearsal.run(workshop, mode, range(settings.WODUSERMIN, settings.WODUSERMIN + seats))
     if as_json:
         click.echo(
@@ -66,16 +70,24 @@ def test(site: Site, name: str, seats: int, as_json: bool) -> None:
 
 def _show(runs: Sequence[Run]) -> None:
     rows = [
-        (str(run.seat), run.notebook, run.kernel or "-", str(run.cells), f"{run.seconds:.1f}", _result(run))
+        (
+            *(str(run.seat), run.notebook, run.kernel or "-", str(run.cells), f"{run.seconds:.1f}"),
+            *(_slowest(run), _result(run)),
+        )
         for run in runs
     ]
-    click.echo(table(("SEAT", "NOTEBOOK", "KERNEL", "CELLS", "SECONDS", "RESULT"), rows))
+    click.echo(table(("SEAT", "NOTEBOOK", "KERNEL", "CELLS", "SECONDS", "SLOWEST CELL", "RESULT"), rows))
     for run in runs:
         where = f"seat {run.seat}, {run.notebook}"
         for cell in run.failed:
             click.echo(f"{where}, cell {cell['cell']} ({cell['seconds']:.1f} s): {cell['reason']}")
         if run.problem:
             click.echo(f"{where}: {run.problem}")
+
+
+def _slowest(run: Run) -> str:
+    cell, seconds = max(run.timing.items(), key=lambda pair: pair[1], default=("", 0.0))
+    return f"{cell} ({seconds:.1f} s)" if cell else "-"
 
 
 def _result(run: Run) -> str:

@@ -79,8 +79,7 @@ class Site:
     @property
     def url(self) -> str:
         """The address that participants open, without a path."""
-        s = self.settings
-        return f"{s.WODBEEXTPROTO}://{s.WODBEEXTFQDN}:{s.WODBEEXTPORT}"
+        return self.settings.outside_url
 
 
 def default_state() -> Path:

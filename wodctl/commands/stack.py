@@ -13,17 +13,31 @@ import click
 import yaml
 
 from wodctl.adapters import configuration
+from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
-from wodctl.adapters.state import StateDirectory
-from wodctl.commands.image import ensure_built
-from wodctl.commands.notebooks import ensure_fetched
+from wodctl.adapters.repositories import OWNER, Repositories
+from wodctl.adapters.state import StateDirectory, fetched
+from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.commands.image import ensure_built, ensure_labs
+from wodctl.commands.notebooks import documents, ensure_fetched
+from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
+from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model.backend import backends
+from wodctl.model.manifest import plain_name
+from wodctl.model.seat import user_name
+from wodctl.model.settings import TYPES, size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
+FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
 HUB_HOST, PROXY_HOST = 2, 3
 """Places of the hub and the proxy within the seats' network; the gateway has the first."""
+
+
+PROFILE = "api-db"
+"""Of compose/stack.yml: the services that a mere backend does without."""
 
 
 class Address(click.ParamType):
@@ -39,11 +53,27 @@ class Address(click.ParamType):
         return dict(zip(("FQDN", "PORT", "PROTO"), parts, strict=False))
 
 
+class Addresses(Address):
+    """The same, and several of them: `one.example.net,two.example.net:8000:https`."""
+
+    name = "host[:port[:proto]][,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a list of what is given of each."""
+        found = [super(Addresses, self).convert(part, param, ctx) for part in str(value).split(",")]
+        if len(found) > 1 and any(
+            set(one) == {"FQDN", "PORT"} and not one["PORT"].isdigit() for one in found
+        ):
+            self.fail(f"{value!r} is not HOST[:PORT[:PROTO]],…", param, ctx)
+        return found
+
+
 @click.command()
-@click.option("-t", "--type", "kind", type=click.Choice(["backend"]), default="backend", show_default=True,
-              help="What this host is to be.")  # fmt: skip
+@click.option("-t", "--type", "kind", type=click.Choice(TYPES), help="What this host is to be (WODTYPE).")
 @click.option("-g", "--group", metavar="NAME", help="Group of settings to use (WODGROUP).")
-@click.option("-b", "--backend", type=Address(), help="This backend as named inside.")
+@click.option(
+    "-b", "--backend", type=Addresses(), help="This backend as named inside; with -t api-db, all it serves."
+)
 @click.option("-j", "--backend-external", type=Address(), help="This backend as named outside.")
 @click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Number of this backend, from 1.")
 @click.option("-f", "--frontend", type=Address(), help="The portal as named inside.")
@@ -55,7 +85,7 @@ class Address(click.ParamType):
 @click.option("-p", "--post-port", type=int, metavar="PORT", help="Port of action mails (WODPOSTPORT).")
 @click.option("-s", "--sender", metavar="ADDRESS", help="Envelope sender of action mails (WODSENDER).")
 @pass_site
-def up(site: Site, kind: str, **options: Any) -> None:
+def up(site: Site, **options: Any) -> None:
     """Build what is missing, start every service, wait until all are healthy.
 
     Options are remembered for the commands that follow. A second `up` changes nothing, and restarts only what
@@ -65,6 +95,8 @@ def up(site: Site, kind: str, **options: Any) -> None:
     Examples:
       wodctl up
       wodctl up -g staging -b jup.example.net:8000 -s portal@example.net
+      wodctl up -t all
+      wodctl up -t api-db -b one.example.net,two.example.net:8000:https
     """
     site.options = given = _settings_of(options)
     settings = site.settings
@@ -76,25 +108,46 @@ def up(site: Site, kind: str, **options: Any) -> None:
         state.remember("project", site.project)
         ensure_fetched(site)
         settings = site.settings
-        ensure_built(site, site.builder.images())
+        served = backends(settings) if serves_registrations(settings) else []
+        ensure_built(site, _images(site))
+        labs = ensure_labs(site) if "hub" in _wanted(site) else {}
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
-        if settings.WODAPIDB and not state.has_api_password():
+        if served:
+            api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
+        if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
             raise ConfigProblem(
                 f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
             )
+        if settings.WODLDAPSRVNAME and not state.has_secret("ldap-password"):
+            raise ConfigProblem(
+                f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
+                hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
+            )
+        if state.has_secret("fixed-password"):
+            click.secho(FIXED, fg="red", err=True)
         fingerprints = state.render(settings)
-        environment = _compose_environment(site, state) | {"WOD_SECRETS": secrets}
-        environment |= {f"WOD_CONFIGURATION_{name.upper()}": mark for name, mark in fingerprints.items()}
+        for name in settings.WODAPPLIANCES:
+            ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
+        render_appliances(site)
+        environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
+        if served:
+            environment["WOD_SECRETS_API"] = api_secrets
+        environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         click.echo("Starting the services …")
         _start(site, file)
+        disk = _ensure_disk_quotas(site, state, base)
+        if settings.CLEAN:
+            _take_back_all(site)
     engine.ensure_answers()
-    _say_ready(site)
+    if served:
+        update_catalogue(site)
+    _say_ready(site, disk)
 
 
 @click.command()
@@ -111,12 +164,12 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     file = _environment_file(site)
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
-    seats = site.engine.seats()
-    site.engine.remove([container["Id"] for container in seats])
+    site.engine.remove([container["Id"] for container in site.engine.lent()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
-    _compose(site, file, ["stop", "firewall"])
-    _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
+    if "firewall" in _wanted(site):
+        _compose(site, file, ["stop", "firewall"])
+        _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
@@ -128,7 +181,9 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show the services: state, health, memory. Ends with 0 only if all is well, else with 5.
+    """Show the services: state, health, memory; what the registration API is still to be told; the disk.
+
+    Ends with 0 only if all services are well and all repositories can be fetched, else with 5.
 
     \b
     Example:
@@ -136,13 +191,34 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     site: Site = context.obj
     services = _all_services(site)
+    fetching = Repositories.of(site.root, site.state, site.settings)
+    repositories = [fetching.status(kind) for kind in fetching.kinds()]
+    disk = StateDirectory(site.state, site.root).remembered("disk")
+    well = {service.name for service in services if _is_well(service)}
+    debts = connect_as_operator(site.state).debts() if {"db", "worker"} <= well else []
     if as_json:
-        click.echo(
-            json.dumps({"url": site.url, "services": [vars(service) for service in services]}, indent=1)
-        )
+        document = {
+            "url": site.url,
+            "services": [vars(service) for service in services],
+            "repositories": documents(repositories),
+            "disk": disk,
+            "owed": [{"updates": n, "problem": problem, "refused": refused} for n, problem, refused in debts],
+        }
+        click.echo(json.dumps(document, indent=1))
     else:
         _print_services(site, services)
-    context.exit(0 if all(map(_is_well, services)) else StackProblem.exit_code)
+        click.echo(f"Disk: {disk or 'not known yet'}")
+        for one in repositories:
+            if one.problem:
+                used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
+                click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
+        for count, problem, refused in debts:
+            what = "was refused" if refused else "is still to be told"
+            click.secho(f"The registration API {what}: {count} updates. {problem or ''}".rstrip(), fg="red")
+        if StateDirectory(site.state, site.root).has_secret("fixed-password"):
+            click.secho(FIXED, fg="red")
+    all_is_well = len(well) == len(services) and not any(one.problem for one in repositories)
+    context.exit(0 if all_is_well else StackProblem.exit_code)
 
 
 @click.command()
@@ -172,7 +248,7 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
 def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that options of `up` stand for."""
     found: dict[str, Any] = {}
-    addresses = {"backend": "BE", "backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
+    addresses = {"backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
                  "api": "APIDB", "api_external": "APIDBEXT"}  # fmt: skip
     for option, part in addresses.items():
         for what, value in (options[option] or {}).items():
@@ -181,6 +257,14 @@ def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
                          ("sender", "WODSENDER")):  # fmt: skip
         if options[option] is not None:
             found[name] = options[option]
+    if options["kind"] is not None:
+        found["WODTYPE"] = options["kind"]
+    if len(options["backend"] or ()) == 1:
+        found |= {f"WODBE{what}": value for what, value in options["backend"][0].items()}
+    elif options["backend"]:
+        if options["kind"] != "api-db":
+            raise UsageProblem("-b names several backends.", hint="Only `-t api-db` serves more than one.")
+        found["WODBACKENDS"] = [":".join(map(str, one.values())) for one in options["backend"]]
     if options["any_certificate"]:
         found["WODCURLOPT"] = "-k"
     if options["number"] is not None:
@@ -207,8 +291,9 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
 
 def _ensure_ports_free(site: Site) -> None:
     held = site.engine.published_ports()
-    for name, port in (("WODBEPORT", site.settings.WODBEPORT), ("WODPOSTPORT", site.settings.WODPOSTPORT)):
-        if port in held:
+    for name, service in (("WODBEPORT", "proxy"), ("WODPOSTPORT", "mail"), ("WODAPIDBPORT", "api-db")):
+        port = getattr(site.settings, name)
+        if port in held or service not in _wanted(site):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -221,15 +306,16 @@ def _ensure_ports_free(site: Site) -> None:
                 ) from None
 
 
-def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
-    """The variables of compose/stack.yml, without fingerprints."""
+def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]) -> dict[str, str]:
+    """The variables of compose/stack.yml, without fingerprints; `labs` are the images of those that there are."""
     settings, builder = site.settings, site.builder
     network = ipaddress.ip_network(_seat_network(site, state))
-    upper_half = list(network.subnets())[1]
+    # The quarters are for appliances, nobody, seats, and whoever else is started there, which gets the last.
+    last_quarter = list(network.subnets(prefixlen_diff=2))[3]
     operator = os.geteuid()
     mark = hashlib.sha256(f"{site.project}".encode()).hexdigest()[:6]
     nothing = str(state.empty_folder())
-    images = {f"WOD_IMAGE_{name.upper()}": builder.tag(name) for name in builder.images()}
+    images = {f"WOD_IMAGE_{_variable(name)}": builder.tag(name) for name in builder.images()}
     return images | {
         "WOD_STATE": str(site.state),
         "WOD_PROJECT": site.project,
@@ -237,14 +323,23 @@ def _compose_environment(site: Site, state: StateDirectory) -> dict[str, str]:
         "WOD_DOCKER_GID": str(ENGINE_SOCKET.stat().st_gid),
         "WOD_SEAT_BRIDGE": f"wod-{mark}",
         "WOD_SEAT_SUBNET": str(network),
-        "WOD_SEAT_RANGE": str(upper_half),
+        "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
+        "WOD_FETCHERS": str(int(bool(fetched(settings)))),
+        "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
+        "WOD_LAB_KERNELS": " ".join(
+            f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
+        ),
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
+        "WODAPIDBPORT": str(settings.WODAPIDBPORT),
+        "WOD_OWN_SCHEDULER": "yes" if settings.WODTYPE == "all" else "",
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
+        "WODSCRIPTDIR": settings.WODSCRIPTDIR or nothing,
         "WODPRIVDIR": nothing if settings.WODPRIVREPO else settings.WODPRIVDIR or nothing,
     }
 
@@ -270,12 +365,19 @@ def _environment_file(site: Site) -> Path:
 def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = None) -> None:
     """Run Compose. On a terminal it draws what it does; elsewhere its hundred lines would only hide ours."""
     shown = sys.stderr.isatty() if show is None else show
+    words = ["--profile", PROFILE, *words]
     site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=shown)
 
 
 def _start(site: Site, file: Path) -> None:
     try:
-        _compose(site, file, ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"])
+        wanted = _wanted(site)
+        present = {service.name for service in site.engine.services()}
+        unwanted = sorted(present & (set(_stack(site)) - wanted))
+        if unwanted:
+            _compose(site, file, ["rm", "--stop", "--force", *unwanted])
+        words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
+        _compose(site, file, [*words, *sorted(wanted)])
     except ProgramFailed:
         ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
@@ -288,11 +390,55 @@ def _start(site: Site, file: Path) -> None:
         ) from None
 
 
+def _take_back_all(site: Site) -> None:
+    database, homes = connect_as_operator(site.state), site.state / "data" / "students"
+    used = [
+        seat.number
+        for seat in database.seats()
+        if seat.state != "free" or (homes / user_name(seat.number)).exists()
+    ]
+    click.echo(f"CLEAN is on: taking {len(used)} seats back …")
+    take_back(database, used)
+
+
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    wanted = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
-    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted)]
+    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(_wanted(site))]
+
+
+def _wanted(site: Site) -> set[str]:
+    """The services that this host should have, by what it is to be."""
+    services = _stack(site)
+    registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
+    fetching = {"fetch"} if fetched(site.settings) else set()
+    if site.settings.WODTYPE == "api-db":
+        return registration | fetching | {"db"}
+    backend = set(services) - registration - {"fetch"}
+    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+
+
+def _stack(site: Site) -> dict[str, Any]:
+    """The services of compose/stack.yml, by name."""
+    services: dict[str, Any] = yaml.safe_load((site.root / "compose" / "stack.yml").read_text())["services"]
+    return services
+
+
+def _images(site: Site) -> list[str]:
+    """The images of those services, parents first."""
+    wanted = _wanted(site)
+    # Each service has an image of its name, but for the intake, which is in that of the mail service.
+    needed = (
+        {"base"}
+        | ({"lab", "compiler", "export"} if "hub" in wanted else set())
+        | (wanted - {"intake", "scheduler"})
+    )
+    return [name for name in site.builder.images() if name in needed or name == "fetch"]
+
+
+def _variable(name: str) -> str:
+    """A service's or image's name as it is written in the name of a variable."""
+    return name.upper().replace("-", "_")
 
 
 def _is_well(service: Service) -> bool:
@@ -312,16 +458,52 @@ def _print_services(site: Site, services: list[Service]) -> None:
     click.echo(f"{'':32} {total / 2**20:6.0f} MiB\n{site.url}")
 
 
-def _say_ready(site: Site) -> None:
+def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> str:
+    """Let the kernel keep each seat to WODSEATDISK and WODSEATFILES where it can; says which it is, and remembers."""
     s = site.settings
-    click.echo(
-        f"""
-Ready.
-  Participants log in at   {site.url}
-  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}
-  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data
-
-Try it:
-  ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait
-  ./wod student password 3        sets and prints a password for student3"""
+    size = size_in_bytes(s.WODSEATDISK)
+    words = (
+        f"{s.WODSEATDISK if size else 'any size'}, {s.WODSEATFILES or 'any number of'} files for each seat"
     )
+    reason = state.limit_disk(
+        s.UIDBASE + s.WODUSERMIN, s.WODUSERMAX - s.WODUSERMIN + 1, size, s.WODSEATFILES, base_image
+    )
+    if not reason:
+        said = f"{words}, by quotas of the file system"
+    elif size or s.WODSEATFILES:
+        said = f"{words}, by the watchdog `disk` ({reason})"
+    else:
+        said = "no limit"
+    state.remember("disk", said)
+    return said
+
+
+def _say_ready(site: Site, disk: str) -> None:
+    s = site.settings
+    lines = ["", "Ready."]
+    if s.WODTYPE != "api-db":
+        lines += [
+            f"  Participants log in at   {site.url}",
+            f"  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}",
+            f"  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data",
+            f"  Disk                     {disk}",
+        ]
+    if s.WODTYPE != "backend":
+        own = f"{s.WODAPIDBEXTPROTO}://{s.WODAPIDBEXTFQDN}:{s.WODAPIDBEXTPORT}"
+        lines += [
+            f"  Registration API         {own}/api, described at {own}/api/docs",
+            f"  Operators' console       {own}/console, as {s.WODAPIDBADMIN} with the password in",
+            f"                           {site.state}/secrets/api-db/admin-password",
+        ]
+    lines += ["", "Try it:"]
+    if s.WODTYPE == "backend":
+        lines += [
+            "  ./wod action submit CREATE 3 0 -w WKSHP-Welcome101 --wait",
+            "  ./wod student password 3        sets and prints a password for student3",
+        ]
+    else:
+        lines += [
+            "  ./wod registration add WKSHP-Welcome101 ada@example.net --name 'Ada Lovelace'",
+            "  ./wod mail list                 what she is told",
+        ]
+    click.echo("\n".join(lines))

@@ -3,19 +3,28 @@
 import json
 import re
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
 from wodctl.adapters.database import Action, Database, connect_as_operator
+from wodctl.adapters.homes import copy_from_home
+from wodctl.adapters.process import ProgramFailed
+from wodctl.commands.appliance import appliances_by_seat
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import ActionFailed, UsageProblem
-from wodctl.model.seat import BY_HAND, Seat, new_password, password_hash, user_name
+from wodctl.model import registration
+from wodctl.model.seat import BY_HAND, Seat, new_password, user_name
 
 _TIME = re.compile(r"(?:([0-9]{1,3})h)?(?:([0-9]{1,3})m)?")
 _SEATS = re.compile(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
+
+LONGEST_NOTICE = 500
+"""Characters that a participant is told at once."""
 
 
 @click.group()
@@ -35,7 +44,8 @@ def list_(site: Site, as_json: bool) -> None:
     """
     seats = connect_as_operator(site.state).seats()
     running = _running_servers(site)
-    documents = [_document(site, seat, running) for seat in seats]
+    appliances = appliances_by_seat(site)
+    documents = [_document(site, seat, running, appliances) for seat in seats]
     if as_json:
         click.echo(json.dumps(documents, indent=1))
         return
@@ -59,10 +69,12 @@ def show(site: Site, number: int, as_json: bool) -> None:
     Example:
       wodctl student show 3
     """
-    seat = connect_as_operator(site.state).seat(number)
+    database = connect_as_operator(site.state)
+    seat = database.seat(number)
     if seat is None:
         raise _no_such_seat(site, number)
-    document = _document(site, seat, _running_servers(site))
+    document = _document(site, seat, _running_servers(site), appliances_by_seat(site))
+    document |= {"notices": database.notices(number)}
     if as_json:
         click.echo(json.dumps(document, indent=1))
         return
@@ -74,6 +86,7 @@ def show(site: Site, number: int, as_json: bool) -> None:
         ("customer", "-" if seat.customer is None else str(seat.customer)),
         ("lease until", _lease(seat)),
         ("address", document["url"]),
+        *(("told", text) for text in document["notices"]),
     ]
     click.echo(table((), facts))
 
@@ -84,20 +97,18 @@ def show(site: Site, number: int, as_json: bool) -> None:
 def password(site: Site, number: int) -> None:
     """Give seat N a new password and print it; the former one is refused from now on.
 
+    Where the seat's workshop is flagged `ldap` the directory gets it too, and the registration API is told.
+
     \b
     Example:
       wodctl student password 3
     """
-    database = connect_as_operator(site.state)
     fresh = new_password()
-    if not database.set_password(number, password_hash(fresh)):
-        seat = database.seat(number)
-        if seat is None:
-            raise _no_such_seat(site, number)
-        raise ActionFailed(
-            f"Seat {number} is {seat.state}; only a seat that is ready has a password.",
-            hint=f"`wodctl action submit CREATE {number} -w WKSHP-NAME --wait` makes it ready.",
-        )
+    try:
+        site.engine.run_in_worker(["python", "-m", "wodctl.worker", "password", str(number)], fresh)
+    except ProgramFailed as error:
+        message, _, hint = error.output.strip().partition("\n")
+        raise ActionFailed(message or "The worker ended without a word.", hint=hint) from None
     click.echo(f"The new password of {user_name(number)}:", err=True)
     click.echo(fresh)
 
@@ -109,7 +120,8 @@ def password(site: Site, number: int) -> None:
 def extend(site: Site, number: int, longer: str) -> None:
     """Let the lease of seat N last longer by TIME, such as 30m, 2h or 1h30m, and print its new end.
 
-    A portal is not told: the CLEANUP that it sends ends the lease all the same.
+    A registration database is told, so that its portal sends the CLEANUP later; that of a portal without one ends
+    the lease all the same.
 
     \b
     Example:
@@ -127,7 +139,78 @@ def extend(site: Site, number: int, longer: str) -> None:
         if seat is None:
             raise _no_such_seat(site, number)
         raise ActionFailed(f"Seat {number} is {seat.state}; only a seat that is ready has a lease to extend.")
+    holder = database.seat(number)
+    if site.settings.WODAPIDB and holder and holder.customer:
+        database.owe_holder(number, holder.customer, [registration.ends(holder.customer, until)])
     click.echo(f"{user_name(number)} has seat {number} until {until.astimezone():%Y-%m-%d %H:%M}.")
+
+
+@student.command()
+@click.argument("seats", metavar="N[-M]|all")
+@click.argument("text", required=False)
+@click.option("--withdraw", is_flag=True, help="Take back what was said before, instead of saying something.")
+@pass_site
+def warn(site: Site, seats: str, text: str | None, withdraw: bool) -> None:
+    """Say TEXT to the participants of seat N, of the seats N to M, or of all, in their JupyterLab.
+
+    It shows within half a minute, and stays until each closes it or his lease ends.
+
+    \b
+    Examples:
+      wodctl student warn 3 "Please save your work: the room is needed at noon."
+      wodctl student warn all "The host restarts at 18:00."
+      wodctl student warn all --withdraw
+    """
+    first, last = _seats(site, seats)
+    database = connect_as_operator(site.state)
+    if withdraw == (text is not None):
+        raise UsageProblem("Expected either a TEXT or --withdraw.")
+    if withdraw:
+        database.remove_notices(first, last, "operator")
+        click.echo("Taken back.")
+        return
+    text = str(text).strip()
+    if not 1 <= len(text) <= LONGEST_NOTICE or any(not (c.isprintable() or c == "\n") for c in text):
+        raise UsageProblem(f"The text must be 1 to {LONGEST_NOTICE} printable characters.")
+    told = database.add_notice(first, last, "operator", text)
+    if not told:
+        raise ActionFailed("Nobody was told: none of these seats is ready.")
+    click.echo(f"Told {len(told)} seat{'s' if len(told) > 1 else ''}: {', '.join(map(str, told))}.")
+
+
+@student.command()
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", metavar="DIR",
+              help="Where to put the files (default: here).")  # fmt: skip
+@pass_site
+def export(site: Site, number: int, output: Path) -> None:
+    """Make a PDF, a Word document and a zip of the workshop of seat N, as its participant has it now.
+
+    The participant finds them in his folder Take-home too; he makes them himself with File > Take Home.
+
+    \b
+    Example:
+      wodctl student export 3 -o /tmp
+    """
+    database = connect_as_operator(site.state)
+    ordered = database.order_export(number)
+    if ordered is None:
+        seat = database.seat(number)
+        if seat is None:
+            raise _no_such_seat(site, number)
+        raise ActionFailed(
+            f"Seat {number} is {seat.state}; only a seat that is ready has something to export."
+        )
+    action = _ended(database, [ordered])[0]
+    if action.state != "done":
+        raise ActionFailed(f"Nothing was exported: {action.reason or action.state}")
+    folder = "WKSHP-" + str(action.workshop).partition("-")[2]
+    home = site.state / "data" / "students" / user_name(number)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (f"{folder}.pdf", f"{folder}.docx", f"{folder}.zip"):
+        target = output / f"{user_name(number)}-{name}"
+        copy_from_home(home, ("Take-home", name), target)
+        click.echo(target)
 
 
 @student.command()
@@ -145,13 +228,22 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
     if not words:
         raise UsageProblem(f"{seats!r} are no seats; expected a number, or two as in 1-20.")
     first, last = int(words[1]), int(words[2] or words[1])
-    if not site.settings.WODUSERMIN <= first <= last <= site.settings.WODUSERMAX:
-        raise _no_such_seat(site, last if site.settings.WODUSERMIN <= first <= last else first)
+    database = connect_as_operator(site.state)
+    # Those that the site has given up, but that are still lent, are among them.
+    known = {seat.number for seat in database.seats()}
+    missing = [number for number in (first, last) if number not in known]
+    if first > last or missing:
+        raise _no_such_seat(site, (missing or [first])[0])
     if not yes:
         what = f"seat {first}" if first == last else f"the seats {first} to {last}"
         click.confirm(f"Remove the server and all files of {what}?", abort=True)
-    database = connect_as_operator(site.state)
-    numbers = [database.submit_action("PURGE", n, n, BY_HAND, None, "cli") for n in range(first, last + 1)]
+    count = take_back(database, [number for number in range(first, last + 1) if number in known])
+    click.echo(f"Wiped {count} seat{'' if count == 1 else 's'}.")
+
+
+def take_back(database: Database, seats: Sequence[int]) -> int:
+    """Take these seats back, whoever works there, and return how many they were. Raises ActionFailed."""
+    numbers = [database.submit_action("PURGE", seat, seat, BY_HAND, None, "cli") for seat in seats]
     failed = [action for action in _ended(database, numbers) if action.state != "done"]
     if failed:
         raise ActionFailed(
@@ -159,7 +251,21 @@ def wipe(site: Site, seats: str, yes: bool) -> None:
             f"seat {failed[0].seat}: {failed[0].reason or failed[0].state}",
             hint=f"`wodctl action show {failed[0].id}` tells more.",
         )
-    click.echo(f"Wiped {len(numbers)} seat{'s' if len(numbers) > 1 else ''}.")
+    return len(numbers)
+
+
+def _seats(site: Site, words: str) -> tuple[int, int]:
+    """First and last of the seats that the words name. Raises UsageProblem."""
+    least, most = site.settings.WODUSERMIN, site.settings.WODUSERMAX
+    if words == "all":
+        return least, most
+    numbers = _SEATS.fullmatch(words)
+    if not numbers:
+        raise UsageProblem(f"{words!r} are no seats; expected a number, or two as in 1-20.")
+    first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+    if not least <= first <= last <= most:
+        raise _no_such_seat(site, last if least <= first <= last else first)
+    return first, last
 
 
 def _ended(database: Database, numbers: list[int]) -> list[Action]:
@@ -177,7 +283,9 @@ def _no_such_seat(site: Site, number: int) -> UsageProblem:
     return UsageProblem(f"There is no seat {number}.", hint=f"The seats of this site are {first} to {last}.")
 
 
-def _document(site: Site, seat: Seat, running: set[int]) -> dict[str, Any]:
+def _document(
+    site: Site, seat: Seat, running: set[int], appliances: Mapping[int, list[dict[str, Any]]]
+) -> dict[str, Any]:
     """The seat as scripts read it."""
     return {
         "seat": seat.number,
@@ -189,7 +297,7 @@ def _document(site: Site, seat: Seat, running: set[int]) -> dict[str, Any]:
         "lease_until": seat.lease_until.isoformat() if seat.lease_until else None,
         "reason": seat.reason,
         "server": _server(seat, running),
-        "appliances": [],
+        "appliances": appliances.get(seat.number, []),
         "url": f"{site.url}/user/{user_name(seat.number)}/lab?",
     }
 

@@ -1,6 +1,7 @@
 """`wodctl workshop`: which workshops there are, and whether they can be delivered."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 import click
 
 from notebooks_loader.catalogue import Catalogue, Workshop
-from notebooks_loader.validation import Finding, examine, examine_seats, flags
+from notebooks_loader.validation import Finding, Variables, examine, examine_maps, examine_seats, flags
+from notebooks_loader.variables import Sources, stand_ins
+from wodctl.adapters.scripts import problems
 from wodctl.commands import rehearse, writing
+from wodctl.commands.image import kernels_for
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.commands.variables import variables
 from wodctl.errors import ContentProblem
+from wodctl.model.manifest import read_manifest
 
 
 @click.group()
@@ -52,9 +57,9 @@ def validate(site: Site, path: Path | None, as_json: bool) -> None:
     """Check the workshop in the folder PATH, or all workshops of this site.
 
     Renders every file for the first and the last of its seats, as a workshop and as a challenge, with the
-    variables of this site, and looks whether the notebooks can be opened, at their kernels, pictures and links,
-    and at wod.yml; for all workshops, at the seats that they share. Runs no notebook. Ends with 8 if there is an
-    error; warnings are what looks wrong and works.
+    variables of this site; looks at maps of values by seat for seats that have none, whether the notebooks can
+    be opened, at their kernels, pictures and links, and at wod.yml; for all workshops, at the seats that they
+    share. Runs no notebook. Ends with 8 if there is an error; warnings are what looks wrong and works.
 
     \b
     Example:
@@ -78,13 +83,15 @@ def validate(site: Site, path: Path | None, as_json: bool) -> None:
 
 def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, list[Finding]]:
     settings, sources = site.settings, site.workshops.variables()
-    folders = (site.root / "images" / "lab" / "kernels").glob("*/kernel.json")
-    kernels = {folder.parent.name for folder in folders}
+    places = (settings.WODSCRIPTDIR, settings.WODPRIVDIR and f"{settings.WODPRIVDIR}/scripts")
+    folders_of_scripts = [Path(place) for place in places if place]
+    folders_of_appliances = site.builder.appliance_folders()
     found: dict[str, list[Finding]] = {name: [] for name in names}
     readable = []
     for name in names:
         try:
             one = catalogue.workshop(name)
+            kernels = kernels_for(site, one)
         except ContentProblem as problem:
             found[name].append(Finding(f"{problem.message} {problem.hint}".strip(), is_error=True))
             continue
@@ -92,11 +99,35 @@ def _findings(site: Site, catalogue: Catalogue, names: list[str]) -> dict[str, l
         seats = [
             seat for seat in one.metadata.range or () if settings.WODUSERMIN <= seat <= settings.WODUSERMAX
         ]
-        values = partial(sources.of, name)
-        found[name] += examine(one, values, seats or [settings.WODUSERMIN, settings.WODUSERMAX], kernels)
+        values = partial(_values, sources, name, _sample_values(folders_of_appliances, name))
+        ends = seats or [settings.WODUSERMIN, settings.WODUSERMAX]
+        found[name] += examine(one, values, ends, kernels)
+        found[name] += _of_maps(one, values, range(ends[0], ends[-1] + 1))
+        found[name] += [Finding(text, is_error=True) for text in problems(one, folders_of_scripts)]
     for name, finding in examine_seats(readable, settings.WODUSERMIN, settings.WODUSERMAX):
         found[name].append(finding)
     return found
+
+
+def _of_maps(one: Workshop, values: Variables, seats: range) -> list[Finding]:
+    try:
+        return examine_maps(one, values("WKSHP", seats[0]), seats)
+    except ContentProblem:
+        return []  # told by `examine`
+
+
+def _values(
+    sources: Sources, workshop: str, of_appliance: Mapping[str, str], mode: str, seat: int
+) -> dict[str, Any]:
+    return {**stand_ins(workshop), **sources.of(workshop, mode, seat), **of_appliance}
+
+
+def _sample_values(folders: Mapping[str, Path], workshop: str) -> dict[str, str]:
+    """What the workshop's appliance, if it has one, would hand to the notebooks."""
+    folder = folders.get(workshop.partition("-")[2])
+    if not folder:
+        return {}
+    return read_manifest((folder / "appliance.yml").read_text(), f"{folder.name}/appliance.yml").sample_values
 
 
 def _print_findings(name: str, found: list[Finding]) -> None:

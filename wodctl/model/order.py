@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from wodctl.errors import WodError
 
 ACTIONS = ("CREATE", "CLEANUP", "RESET", "PURGE")
+DELIVER = "DELIVER"
+"""A workshop put into the home of a seat that is ready: an order of the operator, never of a mail."""
+
 HIGHEST_SEAT = 999_999
 HIGHEST_CUSTOMER = 10**18 - 1
 
@@ -42,7 +45,7 @@ class Order:
 
     def __post_init__(self) -> None:
         seats = f"{self.first} to {self.last}"
-        if self.action not in ACTIONS:
+        if self.action not in (*ACTIONS, DELIVER):
             raise Rejected(f"Unknown action {_shown(self.action)}: expected one of {', '.join(ACTIONS)}.")
         if not 1 <= self.first <= self.last <= HIGHEST_SEAT:
             raise Rejected(f"Seats {seats} are no range: expected the lower number first, at least 1.")

@@ -6,6 +6,7 @@ name. Its values are texts, numbers and truth values too: that is what existing 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def released(seat: int, base: int) -> Update:
 def active(customer: int, *, now: bool) -> Update:
     """Whether the participant has a seat that he can work on."""
     return Update("customer", str(customer), {"active": _text(now)})
+
+
+def ends(customer: int, when: datetime) -> Update:
+    """When the participant's lease ends: until then the portal leaves him his seat."""
+    return Update("customer", str(customer), {"endDate": when.astimezone(timezone.utc).isoformat()})
 
 
 def completed(customer: int, percentage: int) -> Update:

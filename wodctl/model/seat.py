@@ -38,6 +38,16 @@ class Seat:
             and self.lease_until > now
         )
 
+    def is_lent_to_another(self, customer: int, now: datetime) -> bool:
+        """Whether a different customer works there, whose lease is not over; what was made by hand is nobody's."""
+        holder = self.customer or BY_HAND
+        return (
+            self.state == "ready"
+            and holder not in (BY_HAND, customer)
+            and self.lease_until is not None
+            and self.lease_until > now
+        )
+
     def belongs_to_another(self, customer: int) -> bool:
         """Whether a different customer holds the seat; what was made by hand belongs to nobody."""
         holder = self.customer or BY_HAND

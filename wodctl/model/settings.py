@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wodctl.errors import ConfigProblem
+from wodctl.model.appliance import FIRST_PLACE
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -24,8 +25,14 @@ ALIASES = {
 }
 """Short names of the 2023 article, accepted for the names of today."""
 
+TYPES = ("backend", "api-db", "all")
+"""What a host may be."""
+
 STUDENTS_DIRECTORY = "/student"
 """Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
+
+LAB_NAME = r"[a-z0-9]+(?:-[a-z0-9]+)*"
+"""How a lab image may be called (its folder below images/labs), as a regular expression."""
 
 LAST_SERVICE_UID = 1899
 """Uids up to this one belong to the services; seats' uids and gids lie above."""
@@ -34,10 +41,19 @@ _DASHED = re.compile(r"[A-Z0-9]+-(WKSHP|CHLG)-[A-Za-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SENDER = re.compile(r"[A-Za-z0-9._%+=-]+@[A-Za-z0-9.-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_BRAND = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,80}")
+# Into headers of pages too: nothing that ends a value there.
+_ADDRESS = re.compile(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\"'<>;,\\`{{}}|^]*)?")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_LAB = re.compile(LAB_NAME)
+_DISTINGUISHED = re.compile(
+    r"[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+(,[A-Za-z][A-Za-z0-9-]*=[A-Za-z0-9 ._@-]+)*"
+)
+_BACKEND = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5}(:https?(:\d{1,7}(:\d{1,5})?)?)?)?")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 _YES_NO = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
-_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _REPOSITORY = re.compile(
     rf"https://{_HOST}(:\d+)?/[^\s@]+|ssh://([a-z0-9_-]+@)?{_HOST}(:\d+)?/\S+|[a-z0-9_-]+@{_HOST}:\S+|file:///\S+"
 )
@@ -60,6 +76,7 @@ class Settings:
     """Effective settings of a site. Derived names (external addresses, WODBASESTDID, …) are filled in."""
 
     WODGROUP: str
+    WODTYPE: str
     WODBEFQDN: str
     WODBEPORT: int
     WODBEPROTO: str
@@ -80,7 +97,25 @@ class Settings:
     WODAPIDBEXTPROTO: str
     WODAPIDB: bool
     WODAPIDBUSER: str
+    WODBACKENDS: list[str]
+    WODAPIDBADMIN: str
+    WODDENYLIST: list[str]
+    WODAPIDBRATE: int
+    WODAPIDBCORS: list[str]
+    WODAPIDBPROXIES: list[str]
+    WODAPIDBPATIENCE: float
+    WODAPIDBHOUR: float
+    WODFEEDBACKURL: str
+    WODSMTPHOST: str
+    WODSMTPPORT: int
+    WODSMTPTLS: str
+    WODSMTPUSER: str
     WODCURLOPT: str
+    WODLDAPSRVNAME: str
+    WODLDAPPORT: int
+    WODLDAPDMN: str
+    WODLDAPSETUPUSER: str
+    WODLDAPBINDDN: str
     WODBENBR: int
     WODBASESTDID: int
     WODUSER: str
@@ -91,30 +126,52 @@ class Settings:
     WODUSERMAX: int
     UIDBASE: int
     GIDBASE: int
+    CLEAN: bool
     WODSEATMEMORY: str
     WODSEATCPUS: float
     WODSEATPIDS: int
     WODSEATSTARTS: int
     WODSEATNETWORK: str
+    WODSEATDISK: str
+    WODSEATFILES: int
     WODCOOKIEDAYS: float
+    WODLEASEWARNING: int
+    WODRUNAWAYS: str
+    WODRUNAWAYMINUTES: float
+    WODRUNAWAYCPUS: float
+    WODDENIED: list[str]
+    WODALLOWED: list[str]
+    WODKERNELHOURS: float
+    WODIDLEHOURS: float
+    WODORPHANS: bool
+    WODKEEPREJECTED: int
+    WODKEEPACTIONS: int
+    WODAPPLIANCES: list[str]
+    WODAPPLIANCEPRIVILEGES: list[str]
+    WODPORTPOOL: str
     WODNOBO: str
     WODNOBOREPO: str
     WODNOBOBRANCH: str
     WODPRIVDIR: str
     WODPRIVREPO: str
     WODPRIVBRANCH: str
+    WODSYNCMINUTES: int
+    WODSCRIPTDIR: str
+    WODSCRIPTSECONDS: int
+    WODSCRIPTNETWORK: list[str]
     BRANDING: str
     BRANDINGWOD: str
     BRANDINGLOGO: str
     BRANDINGURL: str
     BRANDINGLOGOURL: str
+    BRANDINGCOLOR: str
     BRANDINGSLACK: str
     BRANDINGX: str
     SURVEYURL: str
     SURVEYCHALURL: str
     WODBASEIMAGE: str
     WODDEBIANMIRROR: str
-    WODPOWERSHELLSHA256: str
+    WODLABS: list[str]
     WODCABUNDLE: str
     WODHOSTFIREWALL: bool
     WODHOSTPORTS: list[int]
@@ -125,6 +182,11 @@ class Settings:
         """What notebooks may name: all settings and the site's own variables, which win."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site_variables"}
         return own | {"WODSTUDDIR": STUDENTS_DIRECTORY} | self.site_variables
+
+    @property
+    def outside_url(self) -> str:
+        """The address that participants open, without a path."""
+        return f"{self.WODBEEXTPROTO}://{self.WODBEEXTFQDN}:{self.WODBEEXTPORT}"
 
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
@@ -151,6 +213,16 @@ def size_in_bytes(text: str) -> int:
     if not match:
         raise ConfigProblem(f"{text!r} is no size; expected a number with K, M or G, such as 2G.")
     return int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2]]
+
+
+def port_range(text: str) -> range | None:
+    """The ports of `20000-29999`; none of an empty text, and None for any other form."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not match or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
+        return None
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def is_variable_family(name: str) -> bool:
@@ -282,8 +354,49 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")
+    for item in values["WODBACKENDS"]:
+        require(
+            bool(_BACKEND.fullmatch(item)),
+            "WODBACKENDS",
+            "HOST[:PORT[:PROTO[:BASE[:SEATS]]]] for each backend",
+        )
+    require(bool(values["WODAPIDBADMIN"]), "WODAPIDBADMIN", "a user name")
+    require(
+        values["WODAPIDBADMIN"] != values["WODAPIDBUSER"], "WODAPIDBADMIN", "another name than WODAPIDBUSER"
+    )
+    require(all(values["WODDENYLIST"]), "WODDENYLIST", "parts of e-mail addresses")
+    require(0 <= values["WODAPIDBRATE"] <= 10**6, "WODAPIDBRATE", "a number from 0")
+    for origin in values["WODAPIDBCORS"]:
+        require(bool(_ORIGIN.fullmatch(origin)), "WODAPIDBCORS", "origins, as https://portal.example.net")
+    for network in values["WODAPIDBPROXIES"]:
+        require(_is_network(network), "WODAPIDBPROXIES", "addresses, or networks as 192.0.2.0/24")
+    require(0.1 <= values["WODAPIDBPATIENCE"] <= 1440, "WODAPIDBPATIENCE", "minutes, from 0.1 to 1440")
+    require(1 <= values["WODAPIDBHOUR"] <= 3600, "WODAPIDBHOUR", "seconds, from 1 to 3600")
+    require(
+        not values["WODSMTPHOST"] or bool(_NAME.fullmatch(values["WODSMTPHOST"])),
+        "WODSMTPHOST",
+        "a host name",
+    )
+    require(values["WODSMTPTLS"] in ("starttls", "tls", "none"), "WODSMTPTLS", "starttls, tls or none")
+    require(0 <= values["WODSYNCMINUTES"] <= 10080, "WODSYNCMINUTES", "minutes, up to a week, or 0 for never")
     require(values["WODCURLOPT"] in ("", "-k"), "WODCURLOPT", "nothing, or -k")
     require(bool(values["WODAPIDBUSER"]), "WODAPIDBUSER", "a user name")
+    server = values["WODLDAPSRVNAME"]
+    require(not server or bool(_NAME.fullmatch(server)), "WODLDAPSRVNAME", "the name of a host")
+    require(1 <= values["WODLDAPPORT"] <= 65535, "WODLDAPPORT", "a port from 1 to 65535")
+    require(
+        not server
+        or bool(_DISTINGUISHED.fullmatch(values["WODLDAPDMN"]) or _NAME.fullmatch(values["WODLDAPDMN"])),
+        "WODLDAPDMN",
+        "a domain, or the name below which People is, such as dc=example,dc=org",
+    )
+    require(
+        bool(_USER.fullmatch(values["WODLDAPSETUPUSER"])), "WODLDAPSETUPUSER", "the beginning of a user name"
+    )
+    require(
+        bool(_DISTINGUISHED.fullmatch(values["WODLDAPBINDDN"])), "WODLDAPBINDDN", "a name such as cn=admin"
+    )
     require(values["WODBENBR"] >= 0, "WODBENBR", "a number from 0")
     require(values["WODBASESTDID"] >= -1, "WODBASESTDID", "a number from 0, or -1")
     require(1 <= values["WODUSERMIN"] <= 50000, "WODUSERMIN", "a number from 1 to 50000")
@@ -308,15 +421,49 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         values["WODSEATNETWORK"] == "auto" or _has_room(values["WODSEATNETWORK"], seats),
         "WODSEATNETWORK",
-        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which the upper half has room for {seats} seats",
+        f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which a quarter has room for {seats} seats",
     )
     require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
     require(
-        not values["WODPOWERSHELLSHA256"] or bool(_SHA256.fullmatch(values["WODPOWERSHELLSHA256"])),
-        "WODPOWERSHELLSHA256",
-        "64 hexadecimal digits",
+        values["WODLABS"] == ["auto"] or all(_LAB.fullmatch(name) for name in values["WODLABS"]),
+        "WODLABS",
+        "[auto], or names of folders below images/labs",
     )
+    for name in ("BRANDING", "BRANDINGWOD"):
+        require(bool(_BRAND.fullmatch(values[name])), name, "a name of one line, at most 80 characters")
+    for name in ("BRANDINGURL", "BRANDINGLOGOURL"):
+        require(
+            not values[name] or bool(_ADDRESS.fullmatch(values[name])), name, "an address http(s)://HOST/…"
+        )
+    require(
+        not values["BRANDINGCOLOR"] or bool(_COLOR.fullmatch(values["BRANDINGCOLOR"])),
+        "BRANDINGCOLOR",
+        "a colour as '#0b6e6b', in quotes",
+    )
+    require(1 <= values["WODSCRIPTSECONDS"] <= 3600, "WODSCRIPTSECONDS", "seconds, from 1 to 3600")
     require(0.001 <= values["WODCOOKIEDAYS"] <= 365, "WODCOOKIEDAYS", "days, from 0.001 to 365")
+    require(
+        values["WODSEATDISK"] == "0"
+        or (bool(_SIZE.fullmatch(values["WODSEATDISK"])) and size_in_bytes(values["WODSEATDISK"]) >= 2**24),
+        "WODSEATDISK",
+        "a size such as 5G, at least 16M, or 0 for no limit",
+    )
+    require(
+        values["WODSEATFILES"] == 0 or 1000 <= values["WODSEATFILES"] <= 10**8,
+        "WODSEATFILES",
+        "a number from 1000, or 0 for no limit",
+    )
+    require(0 <= values["WODLEASEWARNING"] <= 600, "WODLEASEWARNING", "minutes, from 0 to 600")
+    require(values["WODRUNAWAYS"] in ("ignore", "report", "stop"), "WODRUNAWAYS", "ignore, report or stop")
+    require(0.01 <= values["WODRUNAWAYMINUTES"] <= 1440, "WODRUNAWAYMINUTES", "minutes, from 0.01 to 1440")
+    require(0.05 <= values["WODRUNAWAYCPUS"] <= 1024, "WODRUNAWAYCPUS", "a number of processors, from 0.05")
+    for name in ("WODKERNELHOURS", "WODIDLEHOURS"):
+        require(values[name] == 0 or 0.001 <= values[name] <= 8760, name, "hours, from 0.001, or 0 for never")
+    for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
+        require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
+    require(
+        port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
+    )
 
 
 def _is_network(text: str) -> bool:
@@ -328,12 +475,12 @@ def _is_network(text: str) -> bool:
 
 
 def _has_room(text: str, seats: int) -> bool:
-    """Whether seats, which get the upper half of the network, all find an address there."""
+    """Whether seats, which get a quarter of the network, all find an address there."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:
         return False
-    return network.is_private and network.num_addresses // 2 > seats
+    return network.is_private and network.num_addresses // 4 > FIRST_PLACE + seats
 
 
 def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, processors: int) -> None:
@@ -353,4 +500,6 @@ def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, pro
     if values["WODBASESTDID"] == -1:
         values["WODBASESTDID"] = values["WODUSERMAX"] * values["WODBENBR"]
         origins["WODBASESTDID"] = "WODUSERMAX times WODBENBR"
+    if values["WODTYPE"] == "all" and not values["WODAPIDB"]:
+        values["WODAPIDB"], origins["WODAPIDB"] = True, "WODTYPE"
     default("WODSEATSTARTS", processors + 1, "processors of this host, plus one")

@@ -25,8 +25,8 @@ PIECE = 64 * 1024
 BACKLOG = 1024
 """Connections that may wait to be accepted: beyond that clients are not told to wait but fail."""
 
-KNOWN_SERVERS = 4096
-"""Ids of seats' servers that are remembered."""
+KNOWN_CONTAINERS = 4096
+"""Containers whose kind is remembered."""
 
 
 class EngineProblem(Exception):
@@ -44,7 +44,7 @@ class Gate:
         self._policy = policy
         self._sockets = sockets
         self._engine = engine
-        self._servers: set[str] = set()
+        self._known: set[tuple[str, str]] = set()
         self._engine_gone = asyncio.Event()
 
     async def serve(self) -> None:
@@ -74,21 +74,21 @@ class Gate:
         """The engine's answer to a client's request. Raises Refused or EngineProblem."""
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
         call = self._policy.check(client, _text(request.method), _text(request.target), headers, body)
-        server = call.container
-        if server is not None and server not in self._servers:
-            answer = await self._ask("GET", f"/containers/{server}/json")
+        container = call.container
+        if container is not None and call.kind is not None and (call.kind, container) not in self._known:
+            answer = await self._ask("GET", f"/containers/{container}/json")
             if answer.status != 200:
                 return answer
             # From here on it is this one, whatever the name may stand for in the next moment.
-            server = self._checked(json.loads(await answer.body()))
-        return await self._ask(call.method, call.target(server), call.body)
+            container = self._checked(json.loads(await answer.body()), call.kind)
+        return await self._ask(call.method, call.target(container), call.body)
 
-    def _checked(self, inspected: dict[str, Any]) -> str:
-        """Id of a container that is a seat's server."""
-        self._policy.check_container(inspected)
-        if len(self._servers) >= KNOWN_SERVERS:
-            self._servers.clear()
-        self._servers.add(inspected["Id"])
+    def _checked(self, inspected: dict[str, Any], kind: str) -> str:
+        """Id of a container that is of this kind."""
+        self._policy.check_container(inspected, kind)
+        if len(self._known) >= KNOWN_CONTAINERS:
+            self._known.clear()
+        self._known.add((kind, inspected["Id"]))
         return str(inspected["Id"])
 
     async def _ask(self, method: str, target: str, body: bytes = b"") -> "EngineAnswer":

@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from traitlets import Float, Integer, Unicode
 
 from wod_hub.failures import Failures, Guesser
 from wod_hub.login import SeatLoginHandler, SeatLogoutHandler
+from wod_hub.notices import Register, SeatHandler
 from wodctl.model.seat import new_password, password_hash
 
 CHECKS_AT_ONCE = 2
@@ -44,6 +46,9 @@ class SeatAuthenticator(Authenticator):
 
     seat_key = Unicode(help="What passes to seats are signed with; the doorman has it too.").tag(config=True)
     login_days = Float(0.17, help="Days that a login lasts.").tag(config=True)
+    lease_warning = Integer(15, help="Minutes before the end of a lease to warn at; 0: never.").tag(
+        config=True
+    )
 
     _turns = asyncio.Semaphore(CHECKS_AT_ONCE)
     _threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="login")
@@ -54,8 +59,13 @@ class SeatAuthenticator(Authenticator):
     _nobody = password_hash(new_password())
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
-        """Login and logout in our way, which is found before the hub's."""
-        return [(r"/login", SeatLoginHandler), (r"/logout", SeatLogoutHandler)]
+        """Login and logout in our way, which is found before the hub's; and what pages of seats ask."""
+        return [(r"/login", SeatLoginHandler), (r"/logout", SeatLogoutHandler), (r"/seat", SeatHandler)]
+
+    @cached_property
+    def register(self) -> Register:
+        """The leases and notices of the seats."""
+        return Register(self.database)
 
     def normalize_username(self, username: str) -> str:
         """The name without what phones and copying add: capitals and spaces around it."""

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-DOORMAN = "http://doorman:8100"
+from wodctl.model.door import question
+
 _SEAT_ROUTE = re.compile(r"/user/([a-z0-9]+)/")
 
 
@@ -26,17 +27,7 @@ def guarded(routes: dict[str, Any]) -> dict[str, Any]:
         seat = _SEAT_ROUTE.fullmatch(route["routespec"])
         if seat is None:
             raise ValueError(f"The route {route['routespec']} leads to no seat.")
-        middlewares[f"door_{seat[1]}"] = {
-            "forwardAuth": {
-                "address": f"{DOORMAN}/{seat[1]}",
-                "authRequestHeaders": ["Accept", "Cookie", "Sec-Fetch-Mode"],
-                # The doorman gives the cookies back without the pass, which is no business of the seat's server.
-                "authResponseHeaders": ["Cookie"],
-                "preserveLocationHeader": True,
-                "trustForwardHeader": False,
-                "maxResponseBodySize": 1024,
-            }
-        }
+        middlewares[f"door_{seat[1]}"] = question(seat[1])
         routers[name] = routers[name] | {"middlewares": [f"door_{seat[1]}"]}
     if not routers:
         return routes

@@ -4,6 +4,8 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -11,7 +13,10 @@ from dockerspawner import DockerSpawner
 from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient
-from traitlets import Integer, Unicode, default
+from tornado.simple_httpclient import HTTPStreamClosedError
+from traitlets import Instance, Integer, Unicode, default
+
+from wodctl.model.appliance import SeatPlan, read_definitions
 
 STUDENTS = "/student"
 """Directory of the homes, as servers see it."""
@@ -38,13 +43,24 @@ class SeatSpawner(DockerSpawner):
 
     project = Unicode(help="Name of the Compose project that the servers belong to.").tag(config=True)
     homes = Unicode(help="Directory on the host with the seats' homes.").tag(config=True)
+    title = Unicode(help="What the site is called, in the title of the browser's window.").tag(config=True)
     uid_base = Integer(help="Seat n has the uid uid_base + n.").tag(config=True)
     gid_base = Integer(help="Seat n has the gid gid_base + n.").tag(config=True)
+    first_seat = Integer(1, help="The first seat of this backend.").tag(config=True)
+    last_seat = Integer(100, help="The last seat of this backend.").tag(config=True)
+    network = Unicode(help="Addresses of the seats' network, as 10.213.0.0/20.").tag(config=True)
+    definitions = Instance(Path, help="Folder with the definitions of appliances.").tag(config=True)
     pids_limit = Integer(512, help="Processes and threads of one seat.").tag(config=True)
     starts = Integer(3, help="Servers that may be starting at the same time.").tag(config=True)
 
     _turns: asyncio.Semaphore | None = None
     _executor = ThreadPoolExecutor(16, thread_name_prefix="engine")
+
+    @property
+    def plan(self) -> SeatPlan:
+        """Addresses of seats and appliances."""
+        network = IPv4Network(self.network)
+        return SeatPlan(self.project, network, self.first_seat, self.last_seat, self.uid_base, self.gid_base)
 
     @cached_property
     def seat(self) -> int:
@@ -71,6 +87,11 @@ class SeatSpawner(DockerSpawner):
             "user": f"{self.uid_base + self.seat}:{self.gid_base + self.seat}",
             "working_dir": self.home,
             "labels": {"wod.project": self.project, "wod.seat": str(self.seat)},
+            "networking_config": {
+                "EndpointsConfig": {
+                    self.network_name: {"IPAMConfig": {"IPv4Address": self.plan.seat_address(self.seat)}}
+                }
+            },
         }
 
     @default("extra_host_config")
@@ -91,6 +112,11 @@ class SeatSpawner(DockerSpawner):
             "pids_limit": self.pids_limit,
             "cpu_shares": CPU_SHARES,
             "log_config": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+            # By name, whether or not the seat has it: what it has may change while the server runs.
+            "extra_hosts": {
+                definition.host_name: self.plan.appliance_address(self.seat)
+                for definition in read_definitions(self.definitions)
+            },
         }
 
     @default("mounts")
@@ -101,7 +127,8 @@ class SeatSpawner(DockerSpawner):
 
     def get_env(self) -> dict[str, str]:
         """JupyterHub's variables for this one server, and who and where it is; nothing of the hub's own."""
-        return super().get_env() | {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        who = {"HOME": self.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        return super().get_env() | who | {"WOD_TITLE": self.title}
 
     async def get_command(self) -> None:
         """The image's own."""
@@ -129,7 +156,7 @@ class SeatSpawner(DockerSpawner):
         """Wait in short steps for the port, then for the server behind it; HTTPError if there is none."""
         deadline = time.monotonic() + READY_TIMEOUT
         look_at = time.monotonic() + ALIVE_CHECK
-        while not await self._is_open(ip, port):
+        while not (await self._is_open(ip, port) and await self._answers(ip, port, deadline)):
             now = time.monotonic()
             if now > deadline:
                 raise web.HTTPError(500, f"The server did not answer within {READY_TIMEOUT} seconds.")
@@ -139,10 +166,17 @@ class SeatSpawner(DockerSpawner):
                     raise web.HTTPError(500, "The server ended before it answered.")
                 look_at = now + ALIVE_CHECK
             await asyncio.sleep(STEP)
-        await AsyncHTTPClient().fetch(
-            f"http://{ip}:{port}" + url_path_join(self.server.base_url, "api"),
-            request_timeout=max(1.0, deadline - time.monotonic()),
-        )
+
+    async def _answers(self, ip: str, port: int, deadline: float) -> bool:
+        """Whether the server answers to HTTP. One that hangs up may have ended; the caller finds that out."""
+        try:
+            await AsyncHTTPClient().fetch(
+                f"http://{ip}:{port}" + url_path_join(self.server.base_url, "api"),
+                request_timeout=max(1.0, deadline - time.monotonic()),
+            )
+        except (OSError, HTTPStreamClosedError):
+            return False
+        return True
 
     @staticmethod
     async def _is_open(ip: str, port: int) -> bool:

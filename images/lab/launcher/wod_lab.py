@@ -12,6 +12,7 @@ tests/images/test_lab.py asks every endpoint that JupyterLab uses.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,10 +89,18 @@ def leave_out_the_unused() -> None:
     stand_in("websocket", WebSocket=None)  # gateways to kernels elsewhere
 
 
+def name_the_window() -> None:
+    """Let the browser's window be called as the site is (WOD_TITLE), where it would be JupyterLab."""
+    from jupyterlab.labapp import LabApp
+
+    LabApp.app_name = os.environ.get("WOD_TITLE") or LabApp.app_name
+
+
 def main() -> None:
     """Run the server until it is told to stop; everything it needs to know is in the environment."""
     leave_out_the_hub()
     leave_out_the_unused()
+    name_the_window()
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
 
     JupyterHubSingleUser.launch_instance()

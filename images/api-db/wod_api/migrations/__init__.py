@@ -1,0 +1,1 @@
+"""The database's structure and how it came to be."""

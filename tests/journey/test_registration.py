@@ -1,0 +1,132 @@
+"""A whole service on one host: somebody registers, works with what his mail says, and leaves a free seat."""
+
+import dataclasses
+import email
+import email.policy
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.conftest import Stack
+
+PORT = 18821
+
+
+@dataclasses.dataclass(frozen=True)
+class Service(Stack):
+    """The tests' stack with a registration API of its own, where an hour of a session lasts forty seconds."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {
+            "WODTYPE": "all", "WODAPIDBPORT": str(PORT), "WODAPIDBHOUR": "40", "WODAPIDBRATE": "0",
+        }  # fmt: skip
+
+    def documents(self, *words: str) -> Any:
+        """What a command prints as JSON."""
+        return json.loads(self.wodctl(*words, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def service(stack: Stack) -> Iterator[Service]:
+    """The stack, made a whole service for these tests and a mere backend again afterwards."""
+    made = Service(stack.state, stack.project, stack.port, stack.mail_port)
+    made.wodctl("up", timeout=900)
+    # The sample lasts one hour, and has no "one hour left"; the catalogue is ours to change.
+    call("PUT", "/api/workshop/1", {"duration": "2"}, token=admin(made))
+    yield made
+    stack.wodctl("up", "-t", "backend", timeout=900)
+
+
+def call(method: str, path: str, body: Any = None, token: str = "") -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} | ({"x-access-token": token} if token else {})
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.loads(answer.read() or b"null")
+
+
+def admin(service: Service) -> str:
+    password = (service.state / "secrets/api-db/admin-password").read_text()
+    return str(call("POST", "/api/login", {"username": "hackshack", "password": password})["accessToken"])
+
+
+def wait_for(happens: Callable[[], Any], timeout: float) -> Any:
+    end = time.monotonic() + timeout
+    while not (found := happens()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.5)
+    return found
+
+
+def letter(service: Service, customer: int, name: str) -> str:
+    """The text of a mail that this participant was sent, once it is there; empty until then."""
+    found = [
+        one
+        for one in service.documents("mail", "list", "--customer", str(customer))
+        if one["event"].endswith(name)
+    ]
+    if not found or found[0]["state"] != "kept":
+        return ""
+    kept = email.message_from_string(
+        service.documents("mail", "show", str(found[0]["id"]))["content"], policy=email.policy.default
+    )
+    part = kept.get_body(("plain",))
+    return str(part.get_content()) if part else ""
+
+
+def test_from_the_registration_to_the_free_seat(service: Service, page: Page, artefacts: Path) -> None:
+    """Registration, welcome, CREATE, credentials, login in a browser, one hour left, end, CLEANUP, seat free."""
+    before = call("GET", "/api/workshops")[0]["capacity"]
+    said = {
+        "name": "ada lovelace",
+        "email": "ada@example.net",
+        "title": "Welcome 101",
+        "termsAndConditions": True,
+    }
+    customer = call("POST", "/api/customer", said)
+    assert "Welcome, Ada Lovelace!" in wait_for(lambda: letter(service, customer["id"], "-welcome"), 30)
+
+    text = wait_for(lambda: letter(service, customer["id"], "-credentials"), 60)
+    user, password = re.search(r"User name: (\S+)\s+Password:\s+(\S+)", text).groups()  # type: ignore[union-attr]
+    page.goto(re.search(r"Workshop:\s+(\S+)", text)[1])  # type: ignore[index]
+    page.locator("#username_input").fill(user)
+    page.locator("#password_input").fill(password)
+    page.locator("#login_submit").click()
+    expect(page.locator(".jp-NotebookPanel")).to_contain_text("Welcome", timeout=60_000)
+    page.screenshot(path=artefacts / "registered-participant.png")
+    seat = int(user.removeprefix("student"))
+    assert service.documents("student", "show", str(seat))["customer"] == customer["id"]
+
+    assert "ends in one hour" in wait_for(lambda: letter(service, customer["id"], "-expiring"), 90)
+    assert "Congratulations" in wait_for(lambda: letter(service, customer["id"], "-expired"), 90)
+    wait_for(lambda: service.documents("student", "show", str(seat))["state"] == "free", 60)
+    row = call("GET", f"/api/students/{customer['studentId']}", token=admin(service))
+    wait_for(
+        lambda: not call("GET", f"/api/students/{customer['studentId']}", token=admin(service))["assigned"],
+        30,
+    )
+    ended = call("GET", f"/api/customers/{customer['id']}", token=admin(service))
+    assert (ended["lastEmailSent"], ended["active"], ended["cleaned"]) == ("expired", False, True)
+    assert call("GET", "/api/workshops")[0]["capacity"] == before
+    assert row["password"] is None
+    assert letter(service, customer["id"], "-credentials") == ""  # the kept password goes with the session
+
+
+def test_an_operator_registers_and_cancels_by_hand(service: Service) -> None:
+    """`registration add`, `list` and `cancel`; the seat comes back."""
+    made = service.documents("registration", "add", "WKSHP-Welcome101", "bob@example.net", "--name", "Bob")
+    assert [one["email"] for one in service.documents("registration", "list")] == ["bob@example.net"]
+    wait_for(lambda: service.documents("registration", "list")[0]["state"] == "credentials", 60)
+    service.wodctl("registration", "cancel", str(made["id"]))
+    seat = made["seat"].removeprefix("student")
+    wait_for(lambda: service.documents("student", "show", seat)["state"] == "free", 60)
+    assert service.documents("registration", "list") == []
+    assert service.wodctl("user", "add", "portal", "--role", "moderator").stdout.strip()

@@ -1,0 +1,357 @@
+"""The appliances of the seats: containers by the gate, secrets that they begin with, routes to their pages."""
+
+import io
+import json
+import os
+import secrets
+import tarfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from wodctl.adapters.containers import Containers
+from wodctl.adapters.machines import Machine, Machines, Opened, address_of, known_keys
+from wodctl.errors import ActionFailed
+from wodctl.model.appliance import (
+    HANDED_OVER,
+    NAME_LABEL,
+    Definition,
+    DefinitionProblem,
+    SeatPlan,
+    base_path,
+    documents,
+    outside_ports,
+    read_definition,
+    work_directory,
+)
+from wodctl.model.door import appliance_routes
+from wodctl.model.seat import new_password
+
+STEP = 0.1
+"""Seconds between two looks at the health of a container that starts."""
+
+MOST_WORK = 64 * 2**20
+"""Bytes that are read of the directory whose notebooks count for completion."""
+
+LARGEST_NOTEBOOK = 8 * 2**20
+MOST_NOTEBOOKS = 200
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that an appliance and its notebooks need to know of each other, before anything of it runs.
+
+    `values` are the notebook's variables, secrets among them; `secrets` go into the container.
+    """
+
+    definition: Definition
+    seat: int
+    values: Mapping[str, object]
+    secrets: Mapping[str, str]
+    host_key: tuple[bytes, bytes]
+    ssh_files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class PreparedMachine:
+    """What a participant's account on a machine of the site, and his notebooks, need to know of each other."""
+
+    machine: Machine
+    password: str
+    values: Mapping[str, object]
+    ssh_files: Mapping[str, bytes]
+
+
+class Everything:
+    """What seats have beside their servers: an appliance here, or an account on a machine that the site names."""
+
+    def __init__(
+        self, appliances: "Appliances", machines: Machines, opened: Opened, variables: Mapping[str, Any]
+    ) -> None:
+        self._appliances = appliances
+        self._machines = machines
+        self._opened = opened
+        self._variables = variables
+
+    def needed(self, workshop: Any, seat: int) -> Definition | Machine | None:
+        """What this seat needs for a workshop of the catalogue. Raises ActionFailed if that cannot be had.
+
+        Nothing, where the site names a machine and gives no key to it: its own scripts do the work then.
+        """
+        if f"IP-{workshop.name}" in self._variables and not self._machines.has_key:
+            return None
+        address = address_of(workshop.name, seat, self._variables, workshop.metadata)
+        if address is not None:
+            return Machine(workshop.name, address, seat)
+        found = self._appliances.definition(workshop.name)
+        if found is None and (workshop.metadata.monoappliance or workshop.metadata.multiappliance):
+            raise ActionFailed(
+                f"{workshop.name} needs an appliance, and there is none.",
+                hint=f"Set IP-{workshop.name} to the address of a machine, or make images/appliances/… for it.",
+            )
+        return found
+
+    def prepare(self, needed: Definition | Machine, seat: int) -> Prepared | PreparedMachine:
+        """Fresh secrets and the values for the notebook; nothing is started."""
+        if isinstance(needed, Definition):
+            return self._appliances.prepare(needed, seat)
+        password = new_password()
+        name = needed.workshop.partition("-")[2].lower()
+        lines = [f"Host {name} {needed.address}", f"    HostName {needed.address}", f"    User {needed.user}",
+                 f"    HostKeyAlias {needed.address}", "    IdentityFile ~/.ssh/id_rsa"]  # fmt: skip
+        return PreparedMachine(
+            needed,
+            password,
+            values={f"IP-{needed.workshop}": needed.address, "PASSSTU": password},
+            ssh_files={
+                "config": ("\n".join(lines) + "\n").encode(),
+                "known_hosts": known_keys(self._machines.known_hosts, needed.address),
+            },
+        )
+
+    def start(self, prepared: Prepared | PreparedMachine, authorized_key: bytes) -> None:
+        """Start the appliance, or open the account; return when it is ready."""
+        if isinstance(prepared, Prepared):
+            self._appliances.start(prepared, authorized_key)
+            return
+        self._opened.note(prepared.machine)
+        self._machines.open(prepared.machine, prepared.password, authorized_key)
+
+    def ensure_absent(self, seat: int) -> None:
+        """The seat has neither. Raises Unavailable while its machine is away."""
+        self._appliances.ensure_absent(seat)
+        machine = self._opened.of(seat)
+        if machine:
+            self._machines.close(machine, new_password())
+            self._opened.forget(seat)
+
+    def notebooks(self, seat: int) -> Sequence[bytes]:
+        """What counts for completion beside the home."""
+        return self._appliances.notebooks(seat)
+
+
+class Appliances:
+    """The appliances on one engine. `url` is where participants' browsers find the proxy.
+
+    At most `starts` start at the same time, the others wait for their turn: more would only slow each other down, until
+    the time is over that each has to get healthy.
+    """
+
+    def __init__(
+        self,
+        containers: Containers,
+        definitions: Path,
+        routes: Path,
+        plan: SeatPlan,
+        url: str,
+        *,
+        starts: int = 1,
+    ) -> None:
+        self._turns = threading.BoundedSemaphore(starts)
+        self._containers = containers
+        self._definitions = definitions
+        self._routes = routes
+        self._plan = plan
+        self._url = url
+
+    def definition(self, workshop: str) -> Definition | None:
+        """What the seats of a workshop have beside them; None for a workshop that needs nothing.
+
+        Raises ActionFailed if it needs an appliance that is not built here.
+        """
+        name = workshop.partition("-")[2]
+        try:
+            found = read_definition(self._definitions, name)
+        except DefinitionProblem:
+            found = None
+        if found is None and name in self._known():
+            raise ActionFailed(
+                f"{workshop} needs its appliance, which is not built.",
+                hint=f"`wodctl build-appliance {name}`, then order it again.",
+            )
+        return found
+
+    def prepare(self, definition: Definition, seat: int) -> Prepared:
+        """Fresh secrets and the values for the notebook; nothing is started."""
+        made = {name: secrets.token_hex(24) for name, value in definition.values.items() if "secret" in value}
+        pages = {
+            name: f"{self._url}{base_path(seat)}/{value['url']}/"
+            for name, value in definition.values.items()
+            if "url" in value
+        }
+        key = ed25519.Ed25519PrivateKey.generate()
+        private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+        public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+        outside = outside_ports(definition, seat, self._plan.first_seat)
+        return Prepared(
+            definition,
+            seat,
+            # Under the original's names as well: where it is, and the port that a shared one would have.
+            values={
+                f"IP-{definition.workshop}": definition.host_name,
+                **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
+                **outside,
+                **made,
+                **pages,
+            },
+            secrets=made,
+            host_key=(private, public),
+            ssh_files=_ssh_files(definition, seat, public) if "ssh" in definition.ports else {},
+        )
+
+    def start(self, prepared: Prepared, authorized_key: bytes) -> None:
+        """Start the appliance in place of any that the seat has; return when it is ready.
+
+        Raises ActionFailed when it does not get healthy in the time that it is given, with its last words.
+        """
+        self.ensure_absent(prepared.seat)
+        with self._turns:
+            self._start(prepared, handed_over(prepared, authorized_key))
+
+    def _start(self, prepared: Prepared, archive: bytes) -> None:
+        seat, definition = prepared.seat, prepared.definition
+        made = documents(definition, seat, self._plan)
+        end = time.monotonic() + definition.ready_seconds
+        for name, document in made:
+            self._containers.create(name, document)
+            self._containers.hand_over(name, HANDED_OVER, archive)
+            self._containers.set_going(name)
+        routes = appliance_routes(definition, seat, self._plan.first_seat, self._plan.appliance_address(seat))
+        if routes:
+            self._write_routes(seat, json.dumps(routes))
+        for name, _ in made:
+            wait_until_healthy(self._containers, name, definition, end)
+
+    def ensure_absent(self, seat: int) -> None:
+        """The seat has no appliance, and nothing of one is left: containers, volumes, routes."""
+        with suppress(FileNotFoundError):
+            self._route_file(seat).unlink()
+        main, *companions = self._plan.container_names(seat)
+        if not self._any_defined():
+            return
+        # The companions first: as long as there is one, there is the container by which we know.
+        if self._containers.inspect(main) is not None:
+            for name in [*reversed(companions), main]:
+                self._containers.ensure_absent(name)
+
+    def notebooks(self, seat: int) -> Sequence[bytes]:
+        """What the participant's notebooks in his appliance hold, to count for completion; it is stopped for that."""
+        name = self._plan.container_names(seat)[0]
+        found = self._containers.inspect(name) if self._any_defined() else None
+        if found is None:
+            return []
+        try:
+            definition = read_definition(self._definitions, found["Config"]["Labels"][NAME_LABEL])
+        except DefinitionProblem:
+            return []
+        if definition is None or not definition.work:
+            return []
+        self._containers.stop(name, definition.stop_seconds)
+        return notebooks_in(self._containers.read_out(name, work_directory(definition, seat), MOST_WORK))
+
+    def _any_defined(self) -> bool:
+        """Whether this site ever built an appliance: definitions are replaced, but never go."""
+        return any(self._definitions.glob("*.json"))
+
+    def _known(self) -> list[str]:
+        """Names of the appliances that could be built."""
+        try:
+            return (self._definitions / "known").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def _route_file(self, seat: int) -> Path:
+        return self._routes / f"appliance-student{seat}.yaml"
+
+    def _write_routes(self, seat: int, text: str) -> None:
+        """Replace the file in one step, for the group of the folder, which is the proxy's, to read."""
+        path = self._route_file(seat)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.chmod(0o640)
+        os.replace(fresh, path)
+
+
+def wait_until_healthy(containers: Containers, name: str, definition: Definition, end: float) -> None:
+    """Return once a container's health check is content. Raises ActionFailed after `end` (monotonic seconds)."""
+    while True:
+        found = containers.inspect(name) or {"State": {"Status": "gone"}}
+        state = found["State"]
+        health = state.get("Health", {}).get("Status", "none")
+        if health == "healthy":
+            return
+        gone = state["Status"] not in ("created", "running", "restarting") or found.get("RestartCount", 0) > 2
+        if gone or health == "none" or time.monotonic() > end:
+            why = f"{state['Status']}, {'no health check' if health == 'none' else health}"
+            raise ActionFailed(
+                f"The appliance {definition.name} did not become healthy within {definition.ready_seconds} s "
+                f"({why}).{_last_words(containers.output(name))}"
+            )
+        time.sleep(STEP)
+
+
+def handed_over(prepared: Prepared, authorized_key: bytes) -> bytes:
+    """What the container finds in HANDED_OVER, as a tar archive. For all in there: it is the participant's own."""
+    private, public = prepared.host_key
+    files = {
+        "authorized_keys": authorized_key.strip() + b"\n",
+        "ssh_host_ed25519_key": private,
+        "ssh_host_ed25519_key.pub": public + b"\n",
+        **{f"secrets/{name}": text.encode() for name, text in prepared.secrets.items()},
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folder = tarfile.TarInfo("secrets")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(folder)
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o444
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def notebooks_in(archive: bytes) -> list[bytes]:
+    """The notebooks right in the folder that a tar archive is of. The archive may be cut off, or made to mislead."""
+    found: list[bytes] = []
+    with (
+        suppress(tarfile.TarError, EOFError, ValueError),
+        tarfile.open(fileobj=io.BytesIO(archive)) as opened,
+    ):
+        for entry in opened:
+            _, _, name = entry.name.partition("/")
+            plain = entry.isreg() and name.endswith(".ipynb") and "/" not in name
+            if plain and entry.size <= LARGEST_NOTEBOOK and len(found) < MOST_NOTEBOOKS:
+                file = opened.extractfile(entry)
+                if file:
+                    found.append(file.read(LARGEST_NOTEBOOK))
+    return found
+
+
+def _ssh_files(definition: Definition, seat: int, public: bytes) -> dict[str, bytes]:
+    """What belongs into the seat's ~/.ssh, so that `ssh spark101` needs no more and asks nothing."""
+    name, number = definition.host_name, definition.ports["ssh"].number or 22
+    lines = [
+        f"Host {name}",
+        f"    User student{seat}",
+        f"    Port {number}",
+        "    IdentityFile ~/.ssh/id_rsa",
+        "    StrictHostKeyChecking yes",
+    ]
+    known = name if number == 22 else f"[{name}]:{number}"
+    return {
+        "config": ("\n".join(lines) + "\n").encode(),
+        "known_hosts": f"{known} {public.decode()}\n".encode(),
+    }
+
+
+def _last_words(output: str) -> str:
+    last = [line for line in output.strip().splitlines() if line.strip()][-3:]
+    return f" It wrote: {' / '.join(last)[:400]}" if last else ""

@@ -1,0 +1,58 @@
+"""Web pages behind the doorman: what the proxy asks before it lets a browser through to a seat, and to its appliance.
+
+Standard library only: this module is part of the images of hub and worker.
+"""
+
+from typing import Any
+
+from wodctl.model.appliance import Definition, base_path, inside_port
+
+DOORMAN = "http://doorman:8100"
+
+_BEFORE_ALL_OTHERS = 1_000_000
+
+
+def question(user: str) -> dict[str, Any]:
+    """The middleware that asks the doorman whether the browser may pass to this user's seat."""
+    return {
+        "forwardAuth": {
+            "address": f"{DOORMAN}/{user}",
+            "authRequestHeaders": ["Accept", "Cookie", "Sec-Fetch-Mode"],
+            # The doorman gives the cookies back without the pass, which is no business of the seat's server.
+            "authResponseHeaders": ["Cookie"],
+            "preserveLocationHeader": True,
+            "trustForwardHeader": False,
+            "maxResponseBodySize": 1024,
+        }
+    }
+
+
+def appliance_routes(
+    definition: Definition, seat: int, first_seat: int, address: str
+) -> dict[str, Any] | None:
+    """Traefik's dynamic configuration for the web pages of a seat's appliance; None if it has none."""
+    user, base = f"student{seat}", base_path(seat)
+    door = f"door_appliance_{user}"
+    routers: dict[str, Any] = {}
+    services: dict[str, Any] = {}
+    middlewares = {door: question(user)}
+    for name, port in definition.ports.items():
+        if not port.web:
+            continue
+        page, path = f"appliance_{user}_{name}", f"{base}/{name}"
+        passed = [door]
+        if port.web == "strip":
+            middlewares[page] = {"stripPrefix": {"prefixes": [path]}}
+            passed.append(page)
+        url = f"http://{address}:{inside_port(definition, name, seat, first_seat)}"
+        services[page] = {"loadBalancer": {"servers": [{"url": url}]}}
+        routers[page] = {
+            "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",
+            "priority": _BEFORE_ALL_OTHERS,
+            "entryPoints": ["web"],
+            "service": page,
+            "middlewares": passed,
+        }
+    if not routers:
+        return None
+    return {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
