@@ -99,7 +99,7 @@ def test_a_whole_life_from_registration_to_a_free_seat(site: RegistrationSite) -
     assert "&lt;B&gt;" in text_of(credentials, "html").replace("&lt;b", "&lt;B").replace("b&gt;", "B&gt;")
     assert "<b>" not in text_of(credentials, "html").lower()
     wait_for(lambda: mails_of(site) == list(LIFE), 30)
-    assert "password" in text_of(site.receiver.of("Your WoD")[0])
+    assert "that of the mail with your credentials" in text_of(site.receiver.of("Your WoD")[0])
     assert "Ws7password" not in text_of(site.receiver.of("Your WoD")[0])
     assert "badge.jpg" in text_of(site.receiver.of("Thanks")[0], "html")
     clean(site)

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from tests.conftest import ROOT, docker
 from tests.journey.portal import send, wait_for_action
-from tests.journey.test_participant import log_in, new_password
+from tests.journey.test_participant import log_in, new_password, wait_for_kernel
 
 SEATS = {
     "Docker101": 31,
@@ -203,6 +203,7 @@ def test_the_jupyterlab_of_spark_runs_a_job_in_the_browser(stack, seats, worked,
     page.goto(seat.value("http[^)]*/lab/lab[?]token=[^)]*"))
     page.locator(".jp-DirListing-item", has_text="First-steps.ipynb").dblclick()
     panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    wait_for_kernel(page)
     panel.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
     page.keyboard.press("Shift+Enter")
