@@ -130,7 +130,7 @@ def test_three_workers_that_start_at_once_prepare_the_database_once(bare: Backst
     started = [subprocess.Popen(bare.migration(f"{bare.name}-{n}")) for n in range(3)]
     assert [one.wait(120) for one in started] == [0, 0, 0]
     bare.migrate()
-    assert bare.sql("SELECT version_num FROM alembic_version") == ["0004"]
+    assert bare.sql("SELECT version_num FROM alembic_version") == ["0006"]
 
 
 @pytest.mark.parametrize("seconds", [0.9, 1.1, 1.3, 1.5])
