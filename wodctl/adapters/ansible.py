@@ -36,8 +36,7 @@ def run_playbook(playbook: Path, variables: Mapping[str, Any], *, check: bool = 
                 str(playbook),
             ],
             cwd=playbook.parent,
-            env=os.environ
-            | {"ANSIBLE_CONFIG": str(playbook.parent / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+            env=os.environ | {"ANSIBLE_CONFIG": str(playbook.parent / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             check=False,
         )

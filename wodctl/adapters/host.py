@@ -12,14 +12,16 @@ from wodctl.errors import EngineProblem
 
 
 def facts(state: Path) -> dict[str, Any]:
-    """Distribution, kernel, memory, engine, file system of the state directory, firewall, time; what is unknown is None."""
+    """Distribution, kernel, engine, file system of the state directory, firewall …; what is unknown is None."""
     release = _os_release()
     return {
         "distribution": release.get("PRETTY_NAME"),
         "kernel": os.uname().release,
         "processors": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "init": "systemd" if Path("/run/systemd/system").is_dir() else Path("/proc/1/comm").read_text().strip(),
+        "init": "systemd"
+        if Path("/run/systemd/system").is_dir()
+        else Path("/proc/1/comm").read_text().strip(),
         "cgroups": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "security_module": _security_module(),
         "engine": _engine(),

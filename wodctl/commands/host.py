@@ -14,6 +14,7 @@ from wodctl.adapters.state import mail_networks
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
 from wodctl.errors import UsageProblem
+from wodctl.model.settings import Settings
 
 
 @click.group()
@@ -51,7 +52,9 @@ def revert(site: Site, yes: bool) -> None:
     """
     _need_root()
     if not yes:
-        click.confirm("Open the firewall again, remove limits, timers and the administrator's account?", abort=True)
+        click.confirm(
+            "Open the firewall again, remove limits, timers and the administrator's account?", abort=True
+        )
     ansible.run_playbook(_folder(site) / "revert.yml", _variables(site))
 
 
@@ -85,7 +88,9 @@ def facts(site: Site, as_json: bool) -> None:
     ]
     click.echo(table(("THIS HOST", ""), rows))
     click.echo()
-    click.echo(table(("IT CAN", "", "BECAUSE"), [(what, "yes" if can else "no", why) for what, can, why in able]))
+    click.echo(
+        table(("IT CAN", "", "BECAUSE"), [(what, "yes" if can else "no", why) for what, can, why in able])
+    )
 
 
 def _folder(site: Site) -> Path:
@@ -108,11 +113,22 @@ def _variables(site: Site) -> dict[str, Any]:
         "wod_host_name": settings.WODBEEXTFQDN if _is_a_name(settings.WODBEEXTFQDN) else "",
         "wod_host_firewall": settings.WODHOSTFIREWALL,
         "wod_host_ports": settings.WODHOSTPORTS,
-        "wod_host_published": [
+        "wod_host_published": _published(settings),
+    }
+
+
+def _published(settings: Settings) -> list[dict[str, Any]]:
+    """The ports of the stack and who may reach them; an empty list of networks means everybody."""
+    found: list[dict[str, Any]] = []
+    if settings.WODTYPE != "api-db":
+        found += [
             {"port": str(settings.WODBEPORT), "networks": []},
             {"port": str(settings.WODPOSTPORT), "networks": mail_networks(settings)},
-        ],
-    }
+        ]
+        found += [{"port": settings.WODPORTPOOL, "networks": []}] if settings.WODPORTPOOL else []
+    if settings.WODTYPE != "backend":
+        found.append({"port": str(settings.WODAPIDBPORT), "networks": []})
+    return found
 
 
 def _is_a_name(address: str) -> bool:
