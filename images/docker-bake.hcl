@@ -19,6 +19,7 @@ variable "TAG_MAIL" { default = "latest" }
 variable "TAG_PROXY" { default = "latest" }
 variable "TAG_TOOLCHAIN" { default = "latest" }
 variable "TAG_WORKER" { default = "latest" }
+variable "TAG_BARE_HOST" { default = "latest" }
 variable "TAG_BROWSER" { default = "latest" }
 
 # What `base` is made of: an image of a registry, or a tree of Debian packages that was imported into the engine.
@@ -169,6 +170,12 @@ target "desk" {
 }
 
 # For the tests only, hence not in the group.
+target "bare-host" {
+  inherits   = ["python-image"]
+  dockerfile = "images/bare-host/Dockerfile"
+  tags       = ["wod/bare-host:${TAG_BARE_HOST}"]
+}
+
 target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"

@@ -59,7 +59,9 @@ class Stack:
 def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
     """Run the engine's client and return what it prints."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout, check=False)
-    assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
+    assert not check or done.returncode == 0, (
+        f"docker {' '.join(words)}: {done.stdout[-4000:]}\n{done.stderr}"
+    )
     return done.stdout
 
 

@@ -18,6 +18,7 @@ from wodctl.commands import (
     bench,
     config,
     deliver,
+    host,
     image,
     mail,
     notebooks,
@@ -90,6 +91,7 @@ for command in (
     bench.bench,
     author.author,
     rebrand.rebrand,
+    host.host,
     testing.test,
 ):
     wodctl.add_command(command)

@@ -128,6 +128,7 @@ def test_a_worker_that_is_killed_while_a_script_runs_begins_again_without_it(
         "create",
         'echo $RANDOM >> $stddir/begun; [ -e $stddir/begun ] && [ "$(wc -l < $stddir/begun)" = 1 ]\nsleep 8',
     )
+    stack.wodctl("action", "submit", "PURGE", str(SEAT), "0", "--wait")
     number = order(stack, "CREATE", 73, wait=False)["id"]
     script = f"{stack.project}-script{SEAT}"
     until(lambda: script in docker("ps", "--format", "{{.Names}}").split())

@@ -97,6 +97,8 @@ def test_who_burns_is_stopped_and_who_works_is_not(stack, hasten, page):
     expect(page.locator("#wod-notices").get_by_role("alert").filter(has_text="kernel")).to_be_visible(
         timeout=60_000
     )
+    # JupyterLab learns that a kernel which somebody else has started is idle when it next asks it something.
+    page.reload()
     wait_for_kernel(page)
 
     # His server stops when he has been away; he finds his work again.

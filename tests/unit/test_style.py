@@ -39,9 +39,8 @@ def test_imports_point_downwards():
 
 def test_the_bootstrap_is_clean_shell():
     """Shellcheck finds nothing in the shell scripts."""
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = [name for name in listed.split() if not name.endswith(".j2")]  # a template is no script yet
     first_lines = {
         name: (ROOT / name).read_bytes()[:30].split(b"\n")[0] for name in tracked if (ROOT / name).is_file()
     }

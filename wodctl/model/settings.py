@@ -173,6 +173,8 @@ class Settings:
     WODDEBIANMIRROR: str
     WODLABS: list[str]
     WODCABUNDLE: str
+    WODHOSTFIREWALL: bool
+    WODHOSTPORTS: list[int]
     site_variables: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -304,6 +306,10 @@ def _typed(name: str, entry: Entry) -> Any:
         elif expected is float:
             if isinstance(value, int | float | str) and not isinstance(value, bool):
                 return float(value)
+        elif expected == list[int]:
+            items = value.split(",") if isinstance(value, str) else value
+            if isinstance(items, list) and not any(isinstance(item, bool) for item in items):
+                return [int(item) for item in items if str(item).strip()]
         else:
             items = value.split(",") if isinstance(value, str) else value
             if isinstance(items, list) and all(isinstance(item, str) for item in items):
@@ -311,7 +317,7 @@ def _typed(name: str, entry: Entry) -> Any:
     except ValueError:
         pass
     kinds: dict[Any, str] = {str: "a text", bool: "on or off", int: "a whole number", float: "a number"}
-    kind = kinds.get(expected, "a list of texts")
+    kind = kinds.get(expected, "a list of whole numbers" if expected == list[int] else "a list of texts")
     raise ConfigProblem(f"{entry.origin}: {name} is {value!r}; expected {kind}.")
 
 
@@ -350,6 +356,8 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
             )
     for name in ("WODNOBOBRANCH", "WODPRIVBRANCH"):
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
+    for port in values["WODHOSTPORTS"]:
+        require(0 < port < 65536, "WODHOSTPORTS", "ports, from 1 to 65535")
     for network in values["WODPOSTNETWORKS"]:
         require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
     require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")

@@ -1,0 +1,123 @@
+"""The role of the host in a container with systemd as its first process: applied, applied again, taken back."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, docker
+from wodctl.adapters import configuration
+from wodctl.adapters.builder import Builder
+
+NAME = f"wodtests-host-{os.getpid()}"
+OURS = (
+    "/etc/sysctl.d/60-wod.conf /etc/security/limits.d/60-wod.conf /etc/sudoers.d/60-wod /usr/local/sbin/wod "
+    "/etc/wod/host.nft"
+)
+KERNEL = ("net.ipv4.tcp_keepalive_time", "kernel.threads-max", "kernel.pid_max", "vm.max_map_count")
+DAEMON = {"log-level": "warn", "storage-driver": "vfs", "icc": True}
+
+
+def on_host(*words: str, check: bool = True, timeout: float = 300) -> str:
+    return docker("exec", NAME, *words, check=check, timeout=timeout)
+
+
+def wodctl_host(*words: str) -> str:
+    """`wodctl host …` on that host; returns what Ansible says at its end of what changed."""
+    return on_host(
+        *(
+            "env",
+            "PYTHONPATH=/srv/wod:/srv/wod/notebooks-loader",
+            "WODBEFQDN=lab.example.net",
+            "LC_ALL=C.UTF-8",
+        ),
+        *("/opt/ansible/bin/python", "-m", "wodctl", "host", *words),
+    )
+
+
+def changed(output: str) -> int:
+    return int(output.rpartition("changed=")[2].split()[0])
+
+
+def kernel() -> dict[str, str]:
+    return dict(zip(KERNEL, on_host("sysctl", "-n", *KERNEL).split("\n"), strict=False))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A host with an engine that the site has settings for; its kernel's values as they were at first."""
+    state = tmp_path_factory.mktemp("host")
+    builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
+    builder.build(["bare-host"])
+    sources = state / "build/debian.sources"
+    mounts = [f"--volume={ROOT}:/srv/wod:ro", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    if sources.exists():
+        mounts.append(f"--volume={sources}:/etc/apt/sources.list.d/debian.sources:ro")
+    # The engine inside needs a file system of its own for its layers.
+    docker(
+        *("run", "--detach", f"--name={NAME}", "--privileged", "--cgroupns=host", "--hostname=lab"),
+        *("--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/var/lib/docker", *mounts, builder.tag("bare-host")),
+    )
+    try:
+        for _ in range(120):
+            if on_host("systemctl", "is-active", "multi-user.target", check=False).strip() == "active":
+                break
+            time.sleep(0.5)
+        on_host("mkdir", "-p", "/etc/docker")
+        docker("cp", _file(state / "daemon.json", json.dumps(DAEMON)), f"{NAME}:/etc/docker/daemon.json")
+        on_host("systemctl", "restart", "docker")
+        yield kernel()
+    finally:
+        on_host("systemctl", "stop", "docker", check=False)
+        docker("rm", "--force", "--volumes", NAME)
+
+
+def _file(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
+    """Once it changes the host, twice it changes nothing, with --check neither; then the host is as it was."""
+    hosts = on_host("cat", "/etc/hosts")
+    assert changed(wodctl_host("apply")) > 10
+    _is_as_wanted()
+    assert changed(wodctl_host("apply")) == 0
+    assert changed(wodctl_host("apply", "--check")) == 0
+
+    on_host("sysctl", "-qw", "vm.max_map_count=65536")
+    assert changed(wodctl_host("apply")) == 1, "what somebody changed is repaired, and nothing else"
+    assert kernel()["vm.max_map_count"] == "600000"
+
+    wodctl_host("revert", "--yes")
+    assert kernel() == host
+    assert json.loads(on_host("cat", "/etc/docker/daemon.json")) == DAEMON
+    assert on_host("cat", "/etc/hosts") == hosts
+    assert on_host("ls", *OURS.split(), check=False) == ""
+    assert on_host("getent", "passwd", "wodadmin", check=False) == ""
+    assert "wod_host" not in on_host("nft", "list", "ruleset")
+    assert "wod" not in on_host("systemctl", "list-unit-files", "wod*", "--no-legend", check=False)
+
+
+def _is_as_wanted() -> None:
+    assert kernel() == {
+        "net.ipv4.tcp_keepalive_time": "1800",
+        "kernel.threads-max": "4096000",
+        "kernel.pid_max": "200000",
+        "vm.max_map_count": "600000",
+    }
+    daemon = json.loads(on_host("cat", "/etc/docker/daemon.json"))
+    assert daemon["icc"] is False and daemon["live-restore"] is True
+    assert daemon["log-level"] == "warn", "what the site has set beside ours stays"
+    assert "true" in on_host("docker", "info", "--format", "{{.LiveRestoreEnabled}}")
+    assert on_host("sysctl", "-n", "net.ipv4.ip_forward").strip() == "1", "containers need it"
+    assert "lab.example.net" in on_host("getent", "hosts", "lab.example.net")
+    rules = on_host("nft", "list", "table", "inet", "wod_host")
+    assert "policy drop" in rules and "ct original proto-dst 8000 accept" in rules
+    assert "ct original proto-dst 10025 ip saddr" in rules, "the mail port is for those who may send"
+    assert on_host("systemctl", "is-enabled", "wod.service").strip() == "enabled"
+    may = on_host("sudo", "-l", "-U", "wodadmin")
+    assert "/usr/local/sbin/wod status" in may and "(ALL" not in may
