@@ -252,6 +252,8 @@ def test_it_is_small_and_has_no_rights(house: House) -> None:
     status = docker("exec", f"{NAME}-doorman", "sh", "-c", "cat /proc/$(pidof -s python3)/status")
     assert f"Uid:\t{DOORMAN}\t{DOORMAN}" in status
     assert "CapEff:\t0000000000000000" in status
-    used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{NAME}-doorman").split("MiB")[0]
-    assert float(used) < 20
+    stats = ("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{NAME}-doorman")
+    # Now and then the engine says `0B / 0B`: that it has not looked yet.
+    used = next(said for _ in range(10) if "MiB" in (said := docker(*stats)))
+    assert float(used.split("MiB")[0]) < 20
     assert written_by(f"{NAME}-doorman") == ""
