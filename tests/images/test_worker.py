@@ -72,6 +72,7 @@ class Worker:
             *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
             *(f"--env=WOD_PROJECT={NAME}", f"--env=WOD_STATE={STATE}", "--env=WOD_COMPILER_IMAGE=none"),
+            "--env=WOD_EXPORT_IMAGE=none",
             *("--env=WOD_LABS=lab=wod/lab:1", "--env=WOD_LAB_KERNELS=lab=python3,bash jvm=java"),
             "--env=WOD_SEAT_SUBNET=10.213.0.0/20",
             *("--tmpfs=/run/wod:mode=1777,size=1m", *more, self.behind.images["worker"]),

@@ -131,7 +131,11 @@ def test_a_worker_that_is_killed_while_a_script_runs_begins_again_without_it(
     stack.wodctl("action", "submit", "PURGE", str(SEAT), "0", "--wait")
     number = order(stack, "CREATE", 73, wait=False)["id"]
     script = f"{stack.project}-script{SEAT}"
-    until(lambda: script in docker("ps", "--format", "{{.Names}}").split())
+    # Not the compiler's, which has the same name a moment earlier.
+    form = "{{.State.Running}} {{.Config.Cmd}}"
+    until(
+        lambda: "create-" in (said := docker("inspect", "-f", form, script, check=False)) and "true" in said
+    )
     first = docker("inspect", script)
     secret = stack.state / "data/scripts" / HOME / "site/secrets/randompw"
     assert secret.read_text()
