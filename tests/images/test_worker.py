@@ -578,7 +578,7 @@ def test_hostile_workshops_are_refused_with_a_reason_and_harm_nobody(worker: Wor
         for name, number in orders.items():
             ended = worker.ended(number, 120)
             # Rejected: what shows before anything is begun, such as a link out of the workshop.
-                assert ended.state in ("failed", "rejected") and f"WKSHP-{name}" in str(ended.reason), ended
+            assert ended.state in ("failed", "rejected") and f"WKSHP-{name}" in str(ended.reason), ended
             assert hostile[name][2] in str(ended.reason), ended.reason
             assert not (STATE / f"data/students/student{ended.seat}").exists()
     finally:
