@@ -154,6 +154,8 @@ c.JupyterHub.tornado_settings |= {
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
+    # The other cookies are so by themselves.
+    "xsrf_cookie_kwargs": {"secure": settings["WODBEEXTPROTO"] == "https"},
 }
 c.JupyterHub.template_paths = ["/opt/wod/share/wod/templates"]
 c.JupyterHub.template_vars = {

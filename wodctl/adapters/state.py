@@ -85,6 +85,8 @@ FOLDERS = (
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
+    # Root's, who has no right in there to pass over permissions.
+    Owned("run/egress", 0, WORKER, 0o2750),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
@@ -93,6 +95,7 @@ FOLDERS = (
     Owned("data/appliances", -1, -1, 0o755),
     Owned("data/certificates", PROXY, PROXY, 0o700),
     Owned("data/db", DB, DB, 0o700),
+    Owned("data/egress", 0, 0, 0o755),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),

@@ -180,8 +180,9 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     if "firewall" in _wanted(site):
-        _compose(site, file, ["stop", "firewall"])
-        _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
+        _compose(site, file, ["stop", "firewall", "egress"])
+        for name in ("firewall", "egress"):
+            _compose(site, file, ["run", "--rm", "--no-deps", name, "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
@@ -464,11 +465,11 @@ def _stack(site: Site) -> dict[str, Any]:
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
     wanted = _wanted(site)
-    # Each service has an image of its name, but for the intake, which is in that of the mail service.
+    # Each service has an image of its name, but for the intake, which is in that of the mail service, and a few others.
     needed = (
         {"base"}
         | ({"lab", "compiler", "export"} if "hub" in wanted else set())
-        | (wanted - {"intake", "scheduler"})
+        | (wanted - {"egress", "intake", "scheduler"})
     )
     return [name for name in site.builder.images() if name in needed or name == "fetch"]
 

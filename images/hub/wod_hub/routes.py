@@ -29,8 +29,9 @@ class RoutesFile:
         self.path = Path(path)
 
     def load(self) -> dict[str, Any]:
-        """What was written last. Raises FileNotFoundError before the first time."""
-        return json.loads(self.path.read_text())
+        """What was written last, without a certificate. Raises FileNotFoundError before the first time."""
+        # Each hub makes one, or none where the site has its own: that of a former one would go before it.
+        return {name: part for name, part in json.loads(self.path.read_text()).items() if name != "tls"}
 
     def atomic_dump(self, routes: dict[str, Any]) -> None:
         """Replace the file in one step, so that Traefik never sees half of it."""
