@@ -13,7 +13,7 @@ from wodctl.errors import ConfigProblem
 
 sys.path.insert(0, str(ROOT / "images" / "hub"))
 
-from wod_hub import brand
+from wodctl.model import brand
 
 COLORS = [
     "",

@@ -1,4 +1,4 @@
-"""The colours of the hub's pages, made of the site's own: legible on white and on black, whatever it is."""
+"""The colours of participants' pages, made of the site's own: legible on white and on black, whatever it is."""
 
 import base64
 import hashlib
