@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.images.registration_site import RegistrationSite, registration_site
-from tests.journey.conftest import artefacts, browser, page  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,7 @@ def site() -> Iterator[RegistrationSite]:
 
 
 @pytest.fixture
-def console(site: RegistrationSite, page: Page) -> Page:  # noqa: F811
+def console(site: RegistrationSite, page: Page) -> Page:
     """An operator who has logged in."""
     site.register("ada@example.net", name="<script>alert(1)</script>")
     page.goto(f"{site.root}/console")
@@ -32,7 +31,7 @@ def console(site: RegistrationSite, page: Page) -> Page:  # noqa: F811
 def test_an_operator_sees_what_happens_as_it_happens(
     site: RegistrationSite,
     console: Page,
-    artefacts: Path,  # noqa: F811
+    artefacts: Path,
 ) -> None:
     """A registration appears without a reload, letters can be read, a click ends a registration."""
     said: list[str] = []
@@ -51,7 +50,7 @@ def test_an_operator_sees_what_happens_as_it_happens(
     assert said == []
 
 
-def test_the_console_is_for_admins_who_log_in(site: RegistrationSite, page: Page) -> None:  # noqa: F811
+def test_the_console_is_for_admins_who_log_in(site: RegistrationSite, page: Page) -> None:
     """Without a login, with a moderator's, and from another site's page, there is nothing to see or to do."""
     site.ask("add-user", username="mo", password="long enough for us", roles=["moderator"])
     page.goto(f"{site.root}/console")
