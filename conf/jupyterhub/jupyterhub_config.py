@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wod_hub import brand
 from wod_hub.authenticator import SeatAuthenticator
 from wod_hub.routes import LiveRoutes
 from wod_hub.spawner import SeatSpawner
+
+from wodctl.model import brand
 
 c = get_config()  # noqa: F821
 
