@@ -1,4 +1,4 @@
-"""Somebody has the hub: its token, and code in its container. He has nothing of the host by it, and no other container."""
+"""Somebody has the hub: its token, and code in its container. He gets nothing of the host, and no other container."""
 
 import json
 import subprocess

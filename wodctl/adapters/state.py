@@ -42,12 +42,13 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
-               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
-               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
-               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
-               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
-               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "api-db": ("BRANDINGCOLOR", "BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX",
+               "WODAPIDBADMIN", "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO",
+               "WODAPIDBFQDN", "WODAPIDBHOUR", "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES",
+               "WODAPIDBRATE", "WODAPIDBUSER", "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN",
+               "WODFEEXTPORT", "WODFEEXTPROTO", "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER",
+               "WODSMTPHOST", "WODSMTPPORT", "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "doorman": ("BRANDING", "BRANDINGCOLOR"),
     "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
@@ -214,7 +215,8 @@ class StateDirectory:
         if settings.WODTLS != "off":
             # The proxy is the only one who comes to it from outside then, and says who he speaks for.
             own["api-db"]["WODAPIDBPROXIES"] = ["*"]
-        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
+        for name in ("api-db", "hub"):
+            own[name]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
