@@ -415,25 +415,8 @@ def test_a_participant_cannot_change_his_server(start: Callable[[str], Seat]):
     assert seat.ask("lab")[0] == 200
     assert not (seat.home / "was-run").exists()
     assert '"allow_origin": "*"' in (seat.home / files[0]).read_text()
-    writable = seat.run(
-        *(
-            "find",
-            "/",
-            "(",
-            "-path",
-            "/proc",
-            "-o",
-            "-path",
-            "/sys",
-            ")",
-            "-prune",
-            "-o",
-            "-not",
-            "-type",
-            "l",
-        ),
-        *("-writable", "-print"),
-    ).split()
+    find = r"find / \( -path /proc -o -path /sys \) -prune -o ! -type l -writable -print 2>/dev/null"
+    writable = seat.run("sh", "-c", find).split()
     assert writable
     places = ("/student/student3", "/tmp", "/run", "/dev", "/var/lib/extrausers")
     assert not [path for path in writable if not path.startswith(places)]
