@@ -172,7 +172,7 @@ def _appliances(settings: Settings) -> Everything:
     plan = _plan(settings)
     return Everything(
         Appliances(
-            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+            Containers(), DEFINITIONS, ROUTES, plan, settings.seat_origin, starts=settings.WODSEATSTARTS
         ),
         Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
         Opened(Path(STUDENTS_DIRECTORY) / ".machines"),

@@ -42,8 +42,11 @@ c.LiveRoutes.traefik_api_username = "hub"
 c.LiveRoutes.traefik_api_password = secret("proxy-password")
 
 # With TLS there are names that the certificate is for, and where it ends in front of us the hub cannot see that
-# participants came by it; elsewhere it goes by the request, so that every name of this host works.
-if settings["WODBEEXTPROTO"] == "https":
+# participants came by it; elsewhere, and where each seat has a name, it goes by the request.
+if settings["seat_origin"]:
+    c.LiveRoutes.seat_origin = settings["seat_origin"]
+    c.SeatAuthenticator.seat_origin = settings["seat_origin"]
+elif settings["WODBEEXTPROTO"] == "https":
     port = "" if settings["WODBEEXTPORT"] == 443 else f":{settings['WODBEEXTPORT']}"
     c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}{port}/"
 
@@ -148,17 +151,19 @@ c.JupyterHub.cookie_max_age_days = settings["WODCOOKIEDAYS"]
 logo = settings["logo"]
 logo_origin = "{0.scheme}://{0.netloc}".format(urlsplit(logo)) if logo.startswith("http") else ""
 style = brand.style(settings["BRANDINGCOLOR"])
+# Where a login leads to: Chromium applies this to what a form's answer redirects to as well.
+forms = settings["seat_origin"].format(user="*")
+secure = {"secure": True} if settings["WODBEEXTPROTO"] == "https" else {}
 c.JupyterHub.tornado_settings |= {
-    "cookie_options": {"expires_days": settings["WODCOOKIEDAYS"]},
+    "cookie_options": {"expires_days": settings["WODCOOKIEDAYS"]} | secure,
     "headers": {
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
         f"style-src 'self' {brand.source(style)}; img-src 'self' data: {logo_origin}; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        f"form-action 'self' {forms}; base-uri 'none'; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
-    # The other cookies are so by themselves.
-    "xsrf_cookie_kwargs": {"secure": settings["WODBEEXTPROTO"] == "https"},
+    "xsrf_cookie_kwargs": dict(secure),
 }
 c.JupyterHub.template_paths = ["/opt/wod/share/wod/templates"]
 c.JupyterHub.template_vars = {

@@ -1,6 +1,7 @@
 # Jupyter Server of a seat. Participants' own configuration is not read (JUPYTERHUB_DISABLE_USER_CONFIG):
 # nothing that somebody writes into his home may keep his server from starting. Settings of JupyterLab's
 # menus are kept as usual.
+import json
 import os
 
 c = get_config()  # noqa: F821
@@ -19,7 +20,7 @@ c.KernelSpecManager.ensure_native_kernel = False  # kernels live in an environme
 c.ServerApp.reraise_server_extension_failures = True
 
 # Where participants come by HTTPS, the cookie against forged requests keeps to it like all others.
-if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
+if json.loads(os.environ.get("JUPYTERHUB_COOKIE_OPTIONS", "{}")).get("secure"):
     c.ServerApp.tornado_settings = {
         "xsrf_cookie_kwargs": {"secure": True, "path": os.environ["JUPYTERHUB_SERVICE_PREFIX"]}
     }

@@ -212,7 +212,7 @@ def test_ports_are_disjoint_stay_where_they_are_and_end_with_a_sentence() -> Non
 
 
 def test_pages_are_behind_the_doorman_and_nothing_else_has_a_route() -> None:
-    routes = appliance_routes(defined(), 17, 1, PLAN.appliance_address(17))
+    routes = appliance_routes(defined(), 17, 1, PLAN.appliance_address(17), "")
     assert routes is not None
     routers, middlewares = routes["http"]["routers"], routes["http"]["middlewares"]
     assert sorted(routers) == ["appliance_student17_lab", "appliance_student17_page"]
@@ -220,6 +220,10 @@ def test_pages_are_behind_the_doorman_and_nothing_else_has_a_route() -> None:
         assert "`/user/student17/appliance/" in router["rule"]
         assert middlewares[router["middlewares"][1]]["forwardAuth"]["address"].endswith("/student17")
     assert "stripPrefix" in middlewares[routers["appliance_student17_page"]["middlewares"][2]]
+    alone = appliance_routes(defined(), 17, 1, PLAN.appliance_address(17), "student17.seats.example.org")
+    assert alone is not None
+    for name, router in alone["http"]["routers"].items():
+        assert router["rule"] == f"Host(`student17.seats.example.org`) && ({routers[name]['rule']})"
 
 
 class NoContainers(Containers):
@@ -231,6 +235,9 @@ def test_secrets_are_new_for_each_lease_and_in_no_document(tmp_path: Path) -> No
     one, two = appliances.prepare(defined(), 17), appliances.prepare(defined(), 17)
     assert one.secrets != two.secrets and one.host_key != two.host_key
     assert one.values["LABURL"] == "https://wod.example/user/student17/appliance/lab/"
+    named = Appliances(NoContainers(), tmp_path, tmp_path, PLAN, "https://{user}.seats.example.org:8443")
+    page = "https://student17.seats.example.org:8443/user/student17/appliance/lab/"
+    assert named.prepare(defined(), 17).values["LABURL"] == page
     assert (one.values["HTTPPORT"], one.values["IP-WKSHP-Lab101"]) == (20016, "lab101")
     assert one.values["LABTOK"] == one.secrets["LABTOK"]
     assert one.secrets["LABTOK"] not in json.dumps(documents(one.definition, 17, PLAN))

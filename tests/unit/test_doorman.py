@@ -175,6 +175,27 @@ def test_the_worker_comes_by_the_same_door() -> None:
     assert inside == {"inside_student3": routers["r/user/student3/"] | way}
 
 
+def test_a_seat_with_a_name_of_its_own_is_shown_under_no_other() -> None:
+    """The doorman's route is for that host alone; under others, the backend's and seats', its addresses lead there."""
+    given = routes_to("/", "/user/student3/")
+    given["http"]["routers"]["elsewhere_student9"] = {"rule": "PathPrefix(`/user/student9/`)", "service": "s"}
+    http = guarded(given, "https://{user}.seats.example.org:8443")["http"]
+    routers, middlewares = http["routers"], http["middlewares"]
+    assert routers["r/user/student3/"]["rule"].startswith("Host(`student3.seats.example.org`) && (PathPrefix")
+    assert routers["r/user/student3/"]["middlewares"] == ["away_seat", "door_student3"]
+    assert sorted(name for name in routers if name.startswith("elsewhere")) == ["elsewhere_student3"]
+    assert routers["elsewhere_student3"]["middlewares"] == ["elsewhere_student3"]
+    replacement = middlewares["elsewhere_student3"]["redirectRegex"]["replacement"]
+    assert replacement == "https://student3.seats.example.org:8443/${1}"
+    assert len(routers["elsewhere_student3"]["rule"]) < len(routers["r/user/student3/"]["rule"])
+    # The worker asks without that name.
+    assert "Host" not in routers["inside_student3"]["rule"]
+    # The hub reads what it wrote, under the same setting or another one.
+    origin = "https://{user}.seats.example.org"
+    assert guarded(guarded(given, origin), origin) == guarded(given, origin)
+    assert guarded(guarded(given, origin)) == guarded(given)
+
+
 def test_a_route_that_leads_to_no_seat_is_not_written() -> None:
     """There is no way past the doorman by a route that it has no name for."""
     for prefix in ("/services/x/", "/user/", "/user/student3/other/", "/user/Student3/"):

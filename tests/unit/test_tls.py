@@ -136,6 +136,14 @@ def test_all_addresses_follow_tls(tmp_path: Path) -> None:
     assert settings(tmp_path, WODTYPE="all").api_url == "http://jup.example.net:8021"
 
 
+def test_where_seats_have_names_their_addresses_and_the_certificate_have_them(tmp_path: Path) -> None:
+    """A wildcard certificate is asked for by the name of one seat."""
+    named = settings(tmp_path, **FILES, WODSEATDOMAIN="seats.example.org")
+    assert named.seat_origin == "https://{user}.seats.example.org"
+    assert proxy.names(named) == ["jup.example.net", "student1.seats.example.org"]
+    assert settings(tmp_path).seat_origin == "http://jup.example.net:8000"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -145,6 +153,8 @@ def test_all_addresses_follow_tls(tmp_path: Path) -> None:
         ({"WODTLS": "acme", "WODACMEDIRECTORY": "http://ca.example.net/dir"}, "an address https://"),
         ({"WODTLS": "acme", "WODBEPROTO": "http"}, "https, for WODTLS is acme"),
         ({"WODBEPROTO": "https"}, "WODTLS or, where TLS ends in front of this host, WODBEEXTPROTO"),
+        ({"WODTLS": "acme", "WODSEATDOMAIN": "seats.example.org"}, "wildcard certificates another way"),
+        ({"WODBEEXTPROTO": "https", "WODSEATDOMAIN": "seats.example.org"}, "TLS ends in front of this host"),
         ({"WODTLS": "acme", "WODHTTPPORT": 443}, "another port than WODBEPORT"),
     ],
 )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -138,7 +139,8 @@ class Everything:
 
 
 class Appliances:
-    """The appliances on one engine. `url` is where participants' browsers find the proxy.
+    """The appliances on one engine. `url` is where participants' browsers find a seat, with `{user}` for its user where
+    each seat has a host name of its own.
 
     At most `starts` start at the same time, the others wait for their turn: more would only slow each other down, until
     the time is over that each has to get healthy.
@@ -182,7 +184,7 @@ class Appliances:
         """Fresh secrets and the values for the notebook; nothing is started."""
         made = {name: secrets.token_hex(24) for name, value in definition.values.items() if "secret" in value}
         pages = {
-            name: f"{self._url}{base_path(seat)}/{value['url']}/"
+            name: f"{self._seat_url(seat)}{base_path(seat)}/{value['url']}/"
             for name, value in definition.values.items()
             if "url" in value
         }
@@ -223,11 +225,16 @@ class Appliances:
             self._containers.create(name, document)
             self._containers.hand_over(name, HANDED_OVER, archive)
             self._containers.set_going(name)
-        routes = appliance_routes(definition, seat, self._plan.first_seat, self._plan.appliance_address(seat))
+        address, url = self._plan.appliance_address(seat), self._seat_url(seat)
+        host = str(urlsplit(url).hostname) if url != self._url else ""
+        routes = appliance_routes(definition, seat, self._plan.first_seat, address, host)
         if routes:
             self._write_routes(seat, json.dumps(routes))
         for name, _ in made:
             wait_until_healthy(self._containers, name, definition, end)
+
+    def _seat_url(self, seat: int) -> str:
+        return self._url.format(user=f"student{seat}")
 
     def ensure_absent(self, seat: int) -> None:
         """The seat has no appliance, and nothing of one is left: containers, volumes, routes."""

@@ -212,6 +212,7 @@ class StateDirectory:
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        own["hub"]["seat_origin"] = settings.seat_origin if settings.WODSEATDOMAIN else ""
         if settings.WODTLS != "off":
             # The proxy is the only one who comes to it from outside then, and says who he speaks for.
             own["api-db"]["WODAPIDBPROXIES"] = ["*"]

@@ -334,7 +334,7 @@ def _appliances(site: Site) -> Appliances:
         site.state / "rendered" / "appliances",
         site.state / "data" / "routes",
         plan_of(site, network),
-        site.url,
+        site.settings.seat_origin,
     )
 
 

@@ -298,7 +298,7 @@ def _document(
         "reason": seat.reason,
         "server": _server(seat, running),
         "appliances": appliances.get(seat.number, []),
-        "url": f"{site.url}/user/{user_name(seat.number)}/lab?",
+        "url": f"{site.settings.seat_origin.format(user=user_name(seat.number))}/user/{user_name(seat.number)}/lab?",
     }
 
 

@@ -37,9 +37,12 @@ def excuse(what: str) -> dict[str, Any]:
 
 
 def appliance_routes(
-    definition: Definition, seat: int, first_seat: int, address: str
+    definition: Definition, seat: int, first_seat: int, address: str, host: str
 ) -> dict[str, Any] | None:
-    """Traefik's dynamic configuration for the web pages of a seat's appliance; None if it has none."""
+    """Traefik's dynamic configuration for the web pages of a seat's appliance; None if it has none.
+
+    `host` is the name under which alone the seat is shown; empty: under every one.
+    """
     user, base = f"student{seat}", base_path(seat)
     door, away = f"door_appliance_{user}", f"away_appliance_{user}"
     routers: dict[str, Any] = {}
@@ -49,6 +52,7 @@ def appliance_routes(
         if not port.web:
             continue
         page, path = f"appliance_{user}_{name}", f"{base}/{name}"
+        rule = f"Path(`{path}`) || PathPrefix(`{path}/`)"
         passed = [away, door]
         if port.web == "strip":
             middlewares[page] = {"stripPrefix": {"prefixes": [path]}}
@@ -56,7 +60,7 @@ def appliance_routes(
         url = f"http://{address}:{inside_port(definition, name, seat, first_seat)}"
         services[page] = {"loadBalancer": {"servers": [{"url": url}]}}
         routers[page] = {
-            "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",
+            "rule": f"Host(`{host}`) && ({rule})" if host else rule,
             "priority": _BEFORE_ALL_OTHERS,
             "entryPoints": ["web"],
             "service": page,

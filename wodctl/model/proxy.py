@@ -26,8 +26,9 @@ _CIPHERS = [
 
 
 def names(settings: Settings) -> list[str]:
-    """The names that browsers know this host by, and that its certificate must have."""
+    """The names that browsers know this host by, and that its certificate must have; of the seats' names one."""
     found = [settings.WODBEEXTFQDN] if settings.WODTYPE != "api-db" else []
+    found += [f"student1.{settings.WODSEATDOMAIN}"] if found and settings.WODSEATDOMAIN else []
     return list(dict.fromkeys(found + ([settings.WODAPIDBEXTFQDN] if settings.serves_api else [])))
 
 

@@ -104,6 +104,7 @@ class Settings:
     WODHTTPPORT: int
     WODACMEDIRECTORY: str
     WODACMEMAIL: str
+    WODSEATDOMAIN: str
     WODAPIDB: bool
     WODAPIDBUSER: str
     WODBACKENDS: list[str]
@@ -196,6 +197,13 @@ class Settings:
     def outside_url(self) -> str:
         """The address that participants open, without a path."""
         return origin(self.WODBEEXTPROTO, self.WODBEEXTFQDN, self.WODBEEXTPORT)
+
+    @property
+    def seat_origin(self) -> str:
+        """Where a seat is shown, without a path: `{user}` in it stands for the seat's user, where each has a name."""
+        if not self.WODSEATDOMAIN:
+            return self.outside_url
+        return origin(self.WODBEEXTPROTO, f"{{user}}.{self.WODSEATDOMAIN}", self.WODBEEXTPORT)
 
     @property
     def serves_api(self) -> bool:
@@ -472,6 +480,16 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "a mail address",
     )
     require(
+        not values["WODSEATDOMAIN"] or bool(_NAME.fullmatch(values["WODSEATDOMAIN"])),
+        "WODSEATDOMAIN",
+        "a domain",
+    )
+    require(
+        not values["WODSEATDOMAIN"] or values["WODTLS"] != "acme",
+        "WODSEATDOMAIN",
+        "nothing, for WODTLS is acme: authorities give wildcard certificates another way; use WODTLS: files",
+    )
+    require(
         values["WODTLS"] != "acme" or values["WODHTTPPORT"] > 0,
         "WODHTTPPORT",
         "a port, for WODTLS is acme: the authority asks there whose the name is",
@@ -516,6 +534,15 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
+
+
+def _check_seat_domain(values: dict[str, Any], origins: dict[str, str]) -> None:
+    if values["WODSEATDOMAIN"] and values["WODBEEXTPROTO"] != values["WODBEPROTO"]:
+        raise ConfigProblem(
+            f"{origins['WODSEATDOMAIN']}: WODSEATDOMAIN is {values['WODSEATDOMAIN']!r}; expected nothing where TLS "
+            "ends in front of this host.",
+            hint="With WODTLS: files it ends here.",
+        )
 
 
 def _check_protocols(values: dict[str, Any], origins: dict[str, str]) -> None:
@@ -576,6 +603,7 @@ def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, pro
     for part in ("BE", "FE", "APIDB"):
         for what in ("FQDN", "PORT", "PROTO"):
             default(f"WOD{part}EXT{what}", values[f"WOD{part}{what}"], f"WOD{part}{what}")
+    _check_seat_domain(values, origins)
     if values["WODBASESTDID"] == -1:
         values["WODBASESTDID"] = values["WODUSERMAX"] * values["WODBENBR"]
         origins["WODBASESTDID"] = "WODUSERMAX times WODBENBR"

@@ -46,6 +46,9 @@ class SeatAuthenticator(Authenticator):
     database = Unicode(help="Where seat_login() is: a connection string of PostgreSQL.").tag(config=True)
 
     seat_key = Unicode(help="What passes to seats are signed with; the doorman has it too.").tag(config=True)
+    seat_origin = Unicode(
+        help="Where each seat is shown, as https://{user}.example.org; empty: everywhere."
+    ).tag(config=True)
     login_days = Float(0.17, help="Days that a login lasts.").tag(config=True)
     lease_warning = Integer(15, help="Minutes before the end of a lease to warn at; 0: never.").tag(
         config=True

@@ -2,30 +2,38 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from wodctl.model.door import DOORMAN, excuse, question
 
 INSIDE = "inside"
 """The proxy's entry for the worker, as conf/traefik/traefik.yml names it."""
 
+_PATHS = "PathPrefix(`/user/{user}/`) || Path(`/user/{user}`)"
 _SEAT_ROUTE = re.compile(r"/user/([a-z0-9]+)/")
 
 
-def guarded(routes: dict[str, Any]) -> dict[str, Any]:
+def guarded(routes: dict[str, Any], seat_origin: str = "") -> dict[str, Any]:
     """The same routes with the doorman before every one but the hub's own, and his page where nobody answers.
 
     The worker, beside us, comes to seats by plain HTTP, at an entry of the proxy that is not open to others.
     The doorman learns the seat from the route: whatever way an address is written, it is checked for the very seat
-    that Traefik sends it to. Raises ValueError for a route that leads neither to the hub nor to a seat.
+    that Traefik sends it to.
+
+    `seat_origin`, such as `https://{user}.seats.example.org`, is where each seat is shown, and nowhere else: under
+    other names its addresses lead there. Empty: under every name. Raises ValueError for a route that leads neither to
+    the hub nor to a seat.
     """
     http = routes.get("http", {})
     routers = {
-        name: router for name, router in http.get("routers", {}).items() if not name.startswith("inside_")
+        name: router
+        for name, router in http.get("routers", {}).items()
+        if not name.startswith(("inside_", "elsewhere_"))
     }
     middlewares = {
         name: settings
         for name, settings in http.get("middlewares", {}).items()
-        if not name.startswith("door_")
+        if not name.startswith(("door_", "elsewhere_"))
     }
     middlewares |= {"away_hub": excuse("hub"), "away_seat": excuse("seat")}
     for name, route in routes.get("jupyterhub", {}).get("routes", {}).items():
@@ -36,11 +44,22 @@ def guarded(routes: dict[str, Any]) -> dict[str, Any]:
         if seat is None:
             raise ValueError(f"The route {route['routespec']} leads to no seat.")
         middlewares[f"door_{seat[1]}"] = question(seat[1])
+        # Written anew from the seat alone: what is given may have been through here before.
+        rule = _PATHS.format(user=seat[1])
+        door = f"door_{seat[1]}"
         routers[f"inside_{seat[1]}"] = routers[name] | {
+            "rule": rule,
             "entryPoints": [INSIDE],
-            "middlewares": [f"door_{seat[1]}"],
+            "middlewares": [door],
         }
-        routers[name] = routers[name] | {"middlewares": ["away_seat", f"door_{seat[1]}"]}
+        routers[name] = routers[name] | {"rule": rule, "middlewares": ["away_seat", door]}
+        if seat_origin:
+            elsewhere, origin = f"elsewhere_{seat[1]}", seat_origin.format(user=seat[1])
+            away = {"regex": "^https?://[^/]+/(.*)", "replacement": f"{origin}/${{1}}"}
+            middlewares[elsewhere] = {"redirectRegex": away}
+            routers[elsewhere] = routers[name] | {"middlewares": [elsewhere]}
+            # The longer rule goes first.
+            routers[name] |= {"rule": f"Host(`{urlsplit(origin).hostname}`) && ({rule})"}
     if not routers:
         return routes
     services = http.get("services", {}) | {"doorman": {"loadBalancer": {"servers": [{"url": DOORMAN}]}}}

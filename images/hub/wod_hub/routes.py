@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
-from traitlets import Bool, default, observe
+from traitlets import Bool, Unicode, default, observe
 
 from wod_hub.guard import guarded
 
@@ -25,8 +25,9 @@ STEP = 0.01
 class RoutesFile:
     """The dynamic configuration on disk: JSON, which Traefik reads as YAML and Python writes fastest."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, seat_origin: str) -> None:
         self.path = Path(path)
+        self.seat_origin = seat_origin
 
     def load(self) -> dict[str, Any]:
         """What was written last, without a certificate. Raises FileNotFoundError before the first time."""
@@ -36,7 +37,7 @@ class RoutesFile:
     def atomic_dump(self, routes: dict[str, Any]) -> None:
         """Replace the file in one step, so that Traefik never sees half of it."""
         new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(guarded(routes)))
+        new.write_text(json.dumps(guarded(routes, self.seat_origin)))
         # The proxy is another user, whose group the folder hands on. For nobody else: there is a key in it.
         new.chmod(0o640)
         os.replace(new, self.path)
@@ -68,9 +69,13 @@ def stopgap_certificate() -> dict[str, str]:
 class LiveRoutes(TraefikFileProviderProxy):
     """A Traefik that is a service of its own: a route is added when it is served, and survives the hub."""
 
-    @observe("dynamic_config_file")
-    def _set_dynamic_config_file(self, change: dict[str, Any]) -> None:
-        self.dynamic_config_handler = RoutesFile(change["new"])
+    seat_origin = Unicode(
+        help="Where each seat is shown, as https://{user}.example.org; empty: everywhere."
+    ).tag(config=True)
+
+    @observe("dynamic_config_file", "seat_origin")
+    def _set_dynamic_config_file(self, _change: dict[str, Any]) -> None:
+        self.dynamic_config_handler = RoutesFile(self.dynamic_config_file, self.seat_origin)
 
     @default("traefik_api_hashed_password")
     def _cheap_hash(self) -> str:
