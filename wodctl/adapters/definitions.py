@@ -13,9 +13,13 @@ PORTS, SUPERSEDED = "ports", "superseded"
 
 
 class Definitions:
-    """What was built and tried: `<state>/data/appliances`, rendered to `<state>/rendered/appliances`."""
+    """What was built and tried: `<state>/data/appliances`, rendered to `<state>/rendered/appliances`.
 
-    def __init__(self, state: Path) -> None:
+    `elsewhere` are those that live on other hosts, where every port has a number outside.
+    """
+
+    def __init__(self, state: Path, elsewhere: Collection[str] = ()) -> None:
+        self._elsewhere = elsewhere
         self._kept = state / "data" / "appliances"
         self._rendered = state / "rendered" / "appliances"
 
@@ -50,7 +54,10 @@ class Definitions:
         file = self._kept / PORTS
         former = json.loads(file.read_text()) if file.exists() else {}
         wanted = {
-            definition.name: definition.published for definition in [*self.all(), *([more] if more else [])]
+            definition.name: definition.outside_names
+            if definition.name in self._elsewhere
+            else definition.published
+            for definition in [*self.all(), *([more] if more else [])]
         }
         return allocate(wanted, former, by_hand, pool)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from wodctl.errors import ContentProblem
-from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port, privileges
+from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port, outside_name, privileges
 
 NEVER = {
     "SYS_ADMIN": "is as good as root on the host",
@@ -191,6 +191,12 @@ def _ports(node: _Node) -> dict[str, Port]:
             raise parts["port"].refuse("`port: published` needs `publish: VARIABLE`.")
         found[name] = Port(number, web, publish)
         variables += [publish] if publish else []
+    for name, made in found.items():
+        if not made.publish and outside_name(name, made) in variables:
+            raise node.refuse(
+                f"{outside_name(name, made)} belongs to the port {name}, which is opened on other hosts; "
+                "another port publishes it."
+            )
     return found
 
 
