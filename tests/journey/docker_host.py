@@ -41,12 +41,12 @@ class OtherHost:
             (folder / name).write_bytes((self.files / name).read_bytes())
 
     def unplug(self) -> None:
-        """It is away: no packet comes through."""
-        _run("ip", "link", "set", _interface(), "down")
+        """It is away: there is no route to it."""
+        _run("ip", "route", "add", "unreachable", f"{self.address}/32")
 
     def plug_in(self) -> None:
         """It is back."""
-        _run("ip", "link", "set", _interface(), "up")
+        _run("ip", "route", "delete", "unreachable", f"{self.address}/32")
 
 
 @contextmanager

@@ -41,6 +41,7 @@ ports:
 values:
   LABTOK: {secret: token}
   LABURL: {url: lab}
+  LABADDRESS: {address: lab}
 login: {http: lab, path: "api?token={LABTOK}"}
 work: /student/${WOD_USER}/work
 """
@@ -94,10 +95,11 @@ def test_a_workshops_name_is_a_name_of_its_appliance() -> None:
         (", publish: PAGEPORT", "", 5, "needs `publish"),
         ("secret: token", "secret: hunter2", 7, "must be {secret: token}"),
         ("url: lab", "url: ssh", 8, "has `web`"),
+        ("url: lab", "address: nowhere", 8, "address: PORT"),
         ("publish: PAGEPORT", "publish: SSHPORT", 3, "SSHPORT belongs to the port ssh"),
-        ("{LABTOK}", "{OTHER}", 9, "none of `values`"),
-        ("http: lab", "http: nowhere", 9, "port of `ports`"),
-        ("/student/${WOD_USER}/work", "/student/../etc", 10, "full path"),
+        ("{LABTOK}", "{OTHER}", 10, "none of `values`"),
+        ("http: lab", "http: nowhere", 10, "port of `ports`"),
+        ("/student/${WOD_USER}/work", "/student/../etc", 11, "full path"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused_with_its_line(old: str, new: str, line: int, what: str) -> None:
@@ -234,6 +236,7 @@ def test_secrets_are_new_for_each_lease_and_in_no_document(tmp_path: Path) -> No
     assert one.secrets != two.secrets and one.host_key != two.host_key
     assert one.values["LABURL"] == "https://wod.example/user/student17/appliance/lab/"
     assert (one.values["HTTPPORT"], one.values["IP-WKSHP-Lab101"]) == (20016, "lab101")
+    assert one.values["LABADDRESS"] == "lab101:8888"
     assert one.values["LABTOK"] == one.secrets["LABTOK"]
     assert one.secrets["LABTOK"] not in json.dumps(documents(one.definition, 17, PLAN))
     with tarfile.open(fileobj=io.BytesIO(handed_over(one, b"ssh-rsa AAAA"))) as archive:
@@ -398,6 +401,7 @@ def test_an_appliance_on_another_host_is_started_there_and_known_there(two: TwoH
     needed = two.site.needed(lab(), 17)
     assert isinstance(needed, Placed) and needed.host == HOST
     prepared = two.site.prepare(needed, 17)
+    assert prepared.values["LABADDRESS"] == f"{HOST}:20016"
     assert {"IP-WKSHP-Lab101": HOST, "HTTPPORT": 20016, "SSHPORT": 20136}.items() <= prepared.values.items()
     config = prepared.ssh_files["config"].decode()  # type: ignore[union-attr]
     assert f"HostName {HOST}\n" in config and "Port 20136\n" in config and config.startswith("Host lab101 ")

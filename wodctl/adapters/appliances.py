@@ -27,6 +27,7 @@ from wodctl.model.appliance import (
     SeatPlan,
     base_path,
     documents,
+    inside_port,
     outside_name,
     outside_ports,
     read_definition,
@@ -250,6 +251,13 @@ class Appliances:
         private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
         public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
         outside = outside_ports(definition, seat, self._plan.first_seat)
+        addresses = {
+            name: f"{host}:{outside[outside_name(value['address'], definition.ports[value['address']])]}"
+            if host
+            else f"{definition.host_name}:{inside_port(definition, value['address'], seat, self._plan.first_seat)}"
+            for name, value in definition.values.items()
+            if "address" in value
+        }
         return Prepared(
             definition,
             seat,
@@ -260,6 +268,7 @@ class Appliances:
                 **outside,
                 **made,
                 **pages,
+                **addresses,
             },
             secrets=made,
             host_key=(private, public),

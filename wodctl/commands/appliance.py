@@ -112,7 +112,9 @@ def ensure_current(site: Site, name: str, folder: Path) -> None:
         ensure_built(site, ["lab"])
         click.echo(f"Trying {name} …")
         guest = site.builder.tag("lab")
-        seconds = Trial(ENGINE_SOCKET, plan_of(site, "10.0.0.0/8"), guest).run(definition)
+        seconds = Trial(ENGINE_SOCKET, plan_of(site, "10.0.0.0/8"), guest, site.engine.free_network(28)).run(
+            definition
+        )
         _deliver(site, definition)
     except BaseException:
         for image in set(definition.images) - kept:

@@ -71,7 +71,8 @@ class Manifest:
     def sample_values(self) -> dict[str, str]:
         """Variables of the notebook with values of the right form, to look at a workshop without an appliance."""
         ports = {port.publish: "20000" for port in self.ports.values() if port.publish}
-        forms = {"secret": "0" * 48, "url": "http://127.0.0.1/user/student1/appliance/page/"}
+        forms = {"secret": "0" * 48, "url": "http://127.0.0.1/user/student1/appliance/page/",
+                 "address": "appliance:80"}  # fmt: skip
         return ports | {name: forms[kind] for name, value in self.values.items() for kind in value}
 
 
@@ -211,9 +212,12 @@ def _values(node: _Node, ports: Mapping[str, Port]) -> dict[str, dict[str, str]]
             found[name] = {"secret": "token"}
         elif list(parts) == ["url"] and ports.get(str(parts["url"].value), Port(None)).web:
             found[name] = {"url": str(parts["url"].value)}
+        elif list(parts) == ["address"] and parts["address"].value in ports:
+            found[name] = {"address": str(parts["address"].value)}
         else:
             raise value.refuse(
-                f"the value {name} must be {{secret: token}}, or {{url: PORT}} with a port that has `web`."
+                f"the value {name} must be {{secret: token}}, {{address: PORT}}, or {{url: PORT}} with a port that "
+                "has `web`."
             )
     return found
 
