@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,7 +24,7 @@ from wodctl.adapters.trial import Trial
 from wodctl.commands.image import ensure_built
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import ContentProblem, EngineProblem, UsageProblem, WodError
+from wodctl.errors import ConfigProblem, ContentProblem, EngineProblem, UsageProblem, WodError
 from wodctl.model.appliance import (
     Definition,
     DefinitionProblem,
@@ -72,6 +73,8 @@ def build_appliance(site: Site, names: tuple[str, ...], everything: bool) -> Non
                 raise
             click.secho(f"{name}: {error.message}", fg="red", err=True)
             failed.append(error)
+    if (site.state / "rendered" / "compose.env").exists():
+        render_reach(site)
     if failed:
         raise ContentProblem(f"{len(failed)} of {len(wanted)} could not be built.")
 
@@ -137,6 +140,23 @@ def render_appliances(site: Site) -> None:
     base = site.state / "rendered" / "appliances"
     base.mkdir(parents=True, exist_ok=True)
     _definitions(site).render(site.builder.appliance_folders(), site.settings.site_variables, _pool(site))
+
+
+def render_reach(site: Site) -> None:
+    """Tell the firewall which seat reaches what on other Docker hosts. Raises ConfigProblem for one without address."""
+    hosts = {}
+    for host in site.settings.docker_hosts:
+        try:
+            address = socket.gethostbyname(host.name)
+        except OSError:
+            raise ConfigProblem(
+                f"The name {host.name} (WODAPPLIANCEHOSTS) cannot be resolved.",
+                hint="Correct it, or give the address of the host.",
+            ) from None
+        hosts[address] = [
+            one.name for one in Definitions(site.state).all() if host in _hosts_of(site, one.name)
+        ]
+    Definitions(site.state).render_reach(hosts, plan_of(site, _seat_network(site)))
 
 
 def deliver_elsewhere(site: Site) -> None:
@@ -370,6 +390,12 @@ def _definition(site: Site, name: str) -> Definition:
     return found
 
 
+def _seat_network(site: Site) -> str:
+    """The seats' network, as the last `up` made it."""
+    environment = (site.state / "rendered" / "compose.env").read_text()
+    return environment.partition("WOD_SEAT_SUBNET=")[2].split("\n")[0]
+
+
 def _public_key(site: Site, seat: int) -> bytes:
     """The seat's own key. The home is its participant's: no link is followed there."""
     _check_seat(site, seat)
@@ -411,9 +437,6 @@ def _host_of_seat(site: Site, definition: Definition, seat: int) -> str:
 @contextmanager
 def _appliances(site: Site, seat: int, host: str = "") -> Iterator[Appliances]:
     """The appliances as the worker sees them, with the host that a seat's is on, and the one that it is to be on."""
-    network = (
-        (site.state / "rendered" / "compose.env").read_text().partition("WOD_SEAT_SUBNET=")[2].split("\n")[0]
-    )
     notes = site.state / "data" / "students" / APPLIANCES_ELSEWHERE
     with ExitStack() as stack:
         try:
@@ -429,7 +452,7 @@ def _appliances(site: Site, seat: int, host: str = "") -> Iterator[Appliances]:
             Containers(ENGINE_SOCKET),
             site.state / "rendered" / "appliances",
             site.state / "data" / "routes",
-            plan_of(site, network),
+            plan_of(site, _seat_network(site)),
             site.url,
             elsewhere=Elsewhere(hosts, notes),
         )

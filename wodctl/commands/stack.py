@@ -24,6 +24,7 @@ from wodctl.commands.appliance import (
     folder_of,
     remove_elsewhere,
     render_appliances,
+    render_reach,
 )
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
@@ -147,6 +148,7 @@ def up(site: Site, **options: Any) -> None:
             environment["WOD_SECRETS_API"] = api_secrets
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
+        render_reach(site)
         click.echo("Starting the services …")
         _start(site, file)
         disk = _ensure_disk_quotas(site, state, base)
