@@ -1,5 +1,5 @@
 """Another Docker host, for real: an engine in a container of its own, with a network of its own that the host routes
-to, reached by TLS on port 2376 and by ssh.
+to, reached by TLS on port 2376 and by ssh. It has two addresses, so that it can stand for two hosts.
 """
 
 import os
@@ -23,10 +23,10 @@ exec dockerd --host=unix:///var/run/docker.sock --host=tcp://0.0.0.0:2376 --tlsv
 
 @dataclass(frozen=True)
 class OtherHost:
-    """Its container, its address, and the folder with what opens it: the files of both ways."""
+    """Its container, its addresses, and the folder with what opens it: the files of both ways."""
 
     container: str
-    address: str
+    addresses: tuple[str, str]
     files: Path
 
     def docker(self, *words: str) -> str:
@@ -35,25 +35,29 @@ class OtherHost:
 
     def open_for(self, state: Path) -> None:
         """Give a site what opens it, as an operator would."""
-        folder = state / "secrets" / "appliance-hosts" / self.address
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("key", "known_hosts", "ca.pem", "cert.pem", "key.pem"):
-            (folder / name).write_bytes((self.files / name).read_bytes())
+        for address in self.addresses:
+            folder = state / "secrets" / "appliance-hosts" / address
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("key", "known_hosts", "ca.pem", "cert.pem", "key.pem"):
+                (folder / name).write_bytes((self.files / name).read_bytes())
 
     def unplug(self) -> None:
         """It is away: there is no route to it."""
-        _run("ip", "route", "add", "unreachable", f"{self.address}/32")
+        for address in self.addresses:
+            _run("ip", "route", "add", "unreachable", f"{address}/32")
 
     def plug_in(self) -> None:
         """It is back."""
-        _run("ip", "route", "delete", "unreachable", f"{self.address}/32")
+        for address in self.addresses:
+            _run("ip", "route", "delete", "unreachable", f"{address}/32")
 
 
 @contextmanager
 def other_docker_host(image: str, folder: Path) -> Iterator[OtherHost]:
     """An engine that runs in this image, as long as the `with` lasts."""
     number = os.getpid() % 250
-    container, here, there = f"wodtests-host-{os.getpid()}", f"10.98.{number}.1", f"10.98.{number}.2"
+    container, here = f"wodtests-host-{os.getpid()}", f"10.98.{number}.1"
+    there = (f"10.98.{number}.2", f"10.98.{number}.3")
     _make_keys(folder, there)
     try:
         docker(
@@ -74,7 +78,8 @@ def other_docker_host(image: str, folder: Path) -> Iterator[OtherHost]:
         _run("ip", "address", "add", f"{here}/24", "dev", _interface())
         _run("ip", "link", "set", _interface(), "up")
         inside = ("nsenter", "--net", f"--target={pid}", "ip")
-        _run(*inside, "address", "add", f"{there}/24", "dev", "eth0")
+        for address in there:
+            _run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
         _run(*inside, "link", "set", "eth0", "up")
         _run(*inside, "route", "add", "default", "via", here)
         end = time.monotonic() + 60
@@ -91,13 +96,13 @@ def _interface() -> str:
     return f"wodhost{os.getpid()}"[:15]
 
 
-def _make_keys(folder: Path, address: str) -> None:
+def _make_keys(folder: Path, addresses: tuple[str, str]) -> None:
     """An authority with a certificate for each side, and keys of ssh for each side."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("key", "host_key"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name))
     (folder / "authorized_keys").write_text((folder / "key.pub").read_text())
-    (folder / "known_hosts").write_text(f"{address} {(folder / 'host_key.pub').read_text()}")
+    (folder / "known_hosts").write_text(f"{','.join(addresses)} {(folder / 'host_key.pub').read_text()}")
     new = (
         "openssl",
         "req",
@@ -116,10 +121,11 @@ def _make_keys(folder: Path, address: str) -> None:
         f"-CAkey={folder}/ca-key.pem",
         "-addext=basicConstraints=critical,CA:FALSE",
     )
+    names = ",".join(f"IP:{address}" for address in addresses)
     server = (
         f"-keyout={folder}/server-key.pem",
         f"-out={folder}/server.pem",
-        f"-addext=subjectAltName=IP:{address}",
+        f"-addext=subjectAltName={names}",
     )
     _openssl(folder, *new, "-subj=/CN=server", *signed, *server)
     client = (f"-keyout={folder}/key.pem", f"-out={folder}/cert.pem", "-addext=extendedKeyUsage=clientAuth")
