@@ -20,7 +20,8 @@ import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
-from wodctl.model import proxy
+from wodctl.model import docker_host, proxy
+from wodctl.model.docker_host import DockerHost
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
@@ -80,6 +81,7 @@ FOLDERS = (
     # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
     Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
+    Owned(docker_host.FOLDER, os.geteuid(), GATE, 0o750),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
     Owned("secrets/scripts", -1, -1, 0o700),
@@ -92,6 +94,7 @@ FOLDERS = (
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
+    Owned("run/gate/worker/elsewhere", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
     Owned("data/certificates", PROXY, PROXY, 0o700),
@@ -169,6 +172,23 @@ class StateDirectory:
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
         return self._mark(wanted)
+
+    def ensure_host_keys(self, hosts: Iterable[DockerHost], base_image: str) -> None:
+        """The gate may read what opens other Docker hosts, each in a folder of its own, for the operator to fill.
+
+        Raises ConfigProblem for a host without its files.
+        """
+        for host in hosts:
+            folder = f"{docker_host.FOLDER}/{host.name}"
+            (self.path / folder).mkdir(exist_ok=True)
+            missing = [name for name in host.files if not (self.path / folder / name).is_file()]
+            if missing:
+                raise ConfigProblem(
+                    f"The Docker host {host.name} (WODAPPLIANCEHOSTS) cannot be reached without {', '.join(missing)}.",
+                    hint=f"Write them into {self.path / folder}/; docs/appliances.md says what they are.",
+                )
+            files = [Owned(f"{folder}/{name}", os.geteuid(), GATE, 0o440) for name in host.files]
+            self._ensure_owned([Owned(folder, os.geteuid(), GATE, 0o750), *files], base_image)
 
     def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
         """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
