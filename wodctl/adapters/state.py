@@ -10,29 +10,22 @@ import secrets
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
+from wodctl.model import proxy
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API, FAIL2BAN = (
-    1800,
-    1801,
-    1802,
-    1803,
-    1804,
-    1805,
-    1809,
-    1810,
-    1816,
-)
+DB, HUB, MAIL, PROXY, WORKER = 1800, 1801, 1802, 1803, 1804
+GATE, DOORMAN, API, FAIL2BAN = 1805, 1809, 1810, 1816
 """Uids and gids of the services, as in images/base/Dockerfile and, for the last three, their own."""
 # The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
 FETCH = repositories.OWNER if os.geteuid() == 0 else -1
@@ -61,7 +54,7 @@ _READ_BY = {
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
-            "WODSEATPIDS", "WODSEATSTARTS", "WODTRUSTEDPROXIES", "WODUSERMAX", "WODUSERMIN"),
+            "WODSEATPIDS", "WODSEATSTARTS", "WODTLS", "WODTRUSTEDPROXIES", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -87,6 +80,8 @@ FOLDERS = (
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/fail2ban", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
+    # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
+    Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
@@ -99,6 +94,8 @@ FOLDERS = (
     Owned("run/refusals", 0, FAIL2BAN, 0o2750),
     Owned("run/bans", FAIL2BAN, FAIL2BAN, 0o755),
     Owned("run/firewall", 0, 0, 0o755),
+    # Root's, who has no right in there to pass over permissions.
+    Owned("run/egress", 0, WORKER, 0o2750),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
@@ -106,7 +103,9 @@ FOLDERS = (
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
     Owned("data/bans", FAIL2BAN, FAIL2BAN, 0o700),
+    Owned("data/certificates", PROXY, PROXY, 0o700),
     Owned("data/db", DB, DB, 0o700),
+    Owned("data/egress", 0, 0, 0o755),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
@@ -225,10 +224,16 @@ class StateDirectory:
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        if settings.WODTLS != "off":
+            # The proxy is the only one who comes to it from outside then, and says who he speaks for.
+            own["api-db"]["WODAPIDBPROXIES"] = ["*"]
         own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
+        base = yaml.safe_load((self.root / "conf" / "traefik" / "traefik.yml").read_text())
+        read["proxy"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
+        self._write(rendered / "traefik.yml", read["proxy"], mode=0o644)
         names = settings.variables | {
             "mail_networks": mail_networks(settings),
             "never_banned": never_banned(settings),
@@ -251,6 +256,43 @@ class StateDirectory:
             self._write(self.path / "rendered" / folder / template.removesuffix(".j2"), text, mode=0o644)
             whole += text
         return whole
+
+    def ensure_certificate(self, text: bytes, base_image: str) -> str:
+        """Give the proxy certificate and key in one file; returns its name, which is that of no other certificate.
+
+        The file has its content at once or does not exist; those of former certificates are for `forget_certificates`.
+        """
+        name = f"{hashlib.sha256(text).hexdigest()[:16]}.pem"
+        path = self.path / "secrets" / "proxy" / name
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        self._ensure_owned([Owned(f"secrets/proxy/{name}", PROXY, PROXY, 0o400)], base_image)
+        return name
+
+    def forget_certificates(self, kept: str | None) -> None:
+        """Remove the certificates that the proxy does not use any more."""
+        for path in (self.path / "secrets" / "proxy").iterdir():
+            if path.name != kept:
+                path.unlink()
+
+    def ensure_site_routes(self, document: Mapping[str, Any], base_image: str) -> None:
+        """Put what of the proxy's configuration follows from the settings beside the hub's routes; live at once."""
+        text = json.dumps(document, indent=1) + "\n"
+        if os.geteuid() == 0:
+            self._write(self.path / "data" / "routes" / "site.yaml", text, mode=0o640)
+            return
+        self._write(self.path / "rendered" / "site.yaml", text, mode=0o644)
+        # In one step: the proxy looks at every file of the folder as soon as it is there.
+        there = "/state/data/routes/site"
+        self._as_root(base_image, ["cp", "/state/rendered/site.yaml", f"{there}.new"])
+        self._as_root(base_image, ["chmod", "640", f"{there}.new"])
+        self._as_root(base_image, ["mv", f"{there}.new", f"{there}.yaml"])
 
     def has_other_settings(self, settings: Settings) -> bool:
         """Whether the services were given other settings than these; False before the first `up`."""
