@@ -19,7 +19,7 @@ from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
-from wodctl.adapters.state import StateDirectory, fetched
+from wodctl.adapters.state import StateDirectory, fetched, never_banned
 from wodctl.commands.appliance import (
     deliver_elsewhere,
     ensure_current,
@@ -28,6 +28,7 @@ from wodctl.commands.appliance import (
     render_appliances,
     render_reach,
 )
+from wodctl.commands.host import published_ports
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.registration import serves_registrations, update_catalogue
@@ -143,6 +144,13 @@ def up(site: Site, **options: Any) -> None:
             raise ConfigProblem(
                 f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
+            )
+        if settings.OPNSENSEIP and not (
+            state.has_secret("opnsense-key", "fail2ban") and state.has_secret("opnsense-secret", "fail2ban")
+        ):
+            raise ConfigProblem(
+                "OPNSENSEIP is set, but the key and secret of its API are not known.",
+                hint=f"Write them into {site.state}/secrets/fail2ban/opnsense-key and opnsense-secret, one line each.",
             )
         if state.has_secret("fixed-password"):
             click.secho(FIXED, fg="red", err=True)
@@ -357,6 +365,8 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
+        "WOD_BAN_PORTS": ",".join(entry["port"] for entry in published_ports(settings)),
+        "WOD_BAN_NEVER": ",".join(network for network in never_banned(settings) if ":" not in network),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",

@@ -132,6 +132,10 @@ class Settings:
     WODSENDER: str
     WODPOSTPORT: int
     WODPOSTNETWORKS: list[str]
+    WODTRUSTEDPROXIES: list[str]
+    WODBANNEVER: list[str]
+    OPNSENSEIP: str
+    OPNSENSEPORT: int
     WODUSERMIN: int
     WODUSERMAX: int
     UIDBASE: int
@@ -389,8 +393,14 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for port in values["WODHOSTPORTS"]:
         require(0 < port < 65536, "WODHOSTPORTS", "ports, from 1 to 65535")
-    for network in values["WODPOSTNETWORKS"]:
-        require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    for name in ("WODBANNEVER", "WODPOSTNETWORKS", "WODTRUSTEDPROXIES"):
+        for network in values[name]:
+            require(_is_network(network), name, "addresses, or networks as 192.0.2.0/24")
+    require(
+        not values["OPNSENSEIP"] or bool(_NAME.fullmatch(values["OPNSENSEIP"])),
+        "OPNSENSEIP",
+        "an address or a host name",
+    )
     require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")
     for item in values["WODBACKENDS"]:
         require(
