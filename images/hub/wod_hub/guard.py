@@ -14,7 +14,8 @@ _SEAT_ROUTE = re.compile(r"/user/([a-z0-9]+)/")
 def guarded(routes: dict[str, Any]) -> dict[str, Any]:
     """The same routes with the doorman before every one but the hub's own, and his page where nobody answers.
 
-    The worker, beside us, comes to seats by plain HTTP, at an entry of the proxy that is not open to others.
+    Routes to seats are there twice: the worker, beside us, asks by plain HTTP at an entry of the proxy that is not open
+    to others.
     The doorman learns the seat from the route: whatever way an address is written, it is checked for the very seat
     that Traefik sends it to. Raises ValueError for a route that leads neither to the hub nor to a seat.
     """
@@ -36,11 +37,8 @@ def guarded(routes: dict[str, Any]) -> dict[str, Any]:
         if seat is None:
             raise ValueError(f"The route {route['routespec']} leads to no seat.")
         middlewares[f"door_{seat[1]}"] = question(seat[1])
-        routers[f"inside_{seat[1]}"] = routers[name] | {
-            "entryPoints": [INSIDE],
-            "middlewares": [f"door_{seat[1]}"],
-        }
         routers[name] = routers[name] | {"middlewares": ["away_seat", f"door_{seat[1]}"]}
+        routers[f"inside_{seat[1]}"] = routers[name] | {"entryPoints": [INSIDE]}
     if not routers:
         return routes
     services = http.get("services", {}) | {"doorman": {"loadBalancer": {"servers": [{"url": DOORMAN}]}}}
