@@ -157,8 +157,8 @@ def test_the_doorman_stands_before_every_seat() -> None:
         "r/": ["away_hub"],
         "r/user/student3/": ["away_seat", "door_student3"],
         "r/user/student12/": ["away_seat", "door_student12"],
-        "inside_student3": ["door_student3"],
-        "inside_student12": ["door_student12"],
+        "inside_student3": ["away_seat", "door_student3"],
+        "inside_student12": ["away_seat", "door_student12"],
         "api": ["auth"],
     }
     assert set(http["middlewares"]) == {"auth", "away_hub", "away_seat", "door_student3", "door_student12"}
@@ -171,8 +171,8 @@ def test_the_worker_comes_by_the_same_door() -> None:
     given["http"]["routers"]["inside_student9"] = {"rule": "PathPrefix(`/user/student9/`)", "service": "s"}
     routers = guarded(given)["http"]["routers"]
     inside = {name: router for name, router in routers.items() if name.startswith("inside_")}
-    way = {"entryPoints": ["inside"], "middlewares": ["door_student3"]}
-    assert inside == {"inside_student3": routers["r/user/student3/"] | way}
+    assert inside == {"inside_student3": routers["r/user/student3/"] | {"entryPoints": ["inside"]}}
+    assert inside["inside_student3"]["middlewares"] == ["away_seat", "door_student3"]
 
 
 def test_a_seat_with_a_name_of_its_own_is_shown_under_no_other() -> None:

@@ -16,7 +16,8 @@ _SEAT_ROUTE = re.compile(r"/user/([a-z0-9]+)/")
 def guarded(routes: dict[str, Any], seat_origin: str = "") -> dict[str, Any]:
     """The same routes with the doorman before every one but the hub's own, and his page where nobody answers.
 
-    The worker, beside us, comes to seats by plain HTTP, at an entry of the proxy that is not open to others.
+    Routes to seats are there twice: the worker, beside us, asks by plain HTTP at an entry of the proxy that is not open
+    to others.
     The doorman learns the seat from the route: whatever way an address is written, it is checked for the very seat
     that Traefik sends it to.
 
@@ -50,7 +51,7 @@ def guarded(routes: dict[str, Any], seat_origin: str = "") -> dict[str, Any]:
         routers[f"inside_{seat[1]}"] = routers[name] | {
             "rule": rule,
             "entryPoints": [INSIDE],
-            "middlewares": [door],
+            "middlewares": ["away_seat", door],
         }
         routers[name] = routers[name] | {"rule": rule, "middlewares": ["away_seat", door]}
         if seat_origin:
