@@ -73,7 +73,9 @@ def test_a_seat_is_an_origin_of_its_own(named, page: Page, artefacts) -> None:
     # A word that was used is none any more, whoever has it.
     used = page.context.new_page()
     seen: list[str] = []
-    used.on("request", lambda request: seen.append(request.url) if "login?token=" in request.url else None)
+    used.on(
+        "request", lambda request: seen.append(request.url) if "login?login_key=" in request.url else None
+    )
     used.context.clear_cookies()
     used.goto(stack.url)
     log_in_here(used, "student21", new_password(stack, 21))

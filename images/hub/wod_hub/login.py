@@ -29,7 +29,7 @@ class SeatLoginHandler(LoginHandler):
 
     async def get(self) -> None:
         """The login form, also for those who are logged in as somebody else than the page asks for."""
-        if (word := self.get_argument("token", "")) and (user := self._handed_over(word)):
+        if (word := self.get_argument("login_key", "")) and (user := self._handed_over(word)):
             self.set_login_cookie(user)
             self.redirect(self.get_next_url(user))
         elif self.current_user and not self._leads_home(self.current_user):
@@ -45,7 +45,7 @@ class SeatLoginHandler(LoginHandler):
         if user and not self._is_at_home(user):
             word = seat_pass.issue(self._key, user.name, time.time() + HAND_OVER)
             # By this name JupyterHub keeps it out of its log.
-            return f"{self._home(user.name)}/hub/login?token={word}&next={quote(path, safe='')}"
+            return f"{self._home(user.name)}/hub/login?login_key={word}&next={quote(path, safe='')}"
         return path
 
     def set_login_cookie(self, user: User) -> None:
