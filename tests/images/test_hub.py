@@ -54,6 +54,7 @@ SETTINGS = {
     "WODBEEXTPORT": 8000,
     "WODTLS": "off",
     "seat_origin": "",
+    "WODTRUSTEDPROXIES": [],
     "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",
