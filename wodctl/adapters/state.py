@@ -196,16 +196,13 @@ class StateDirectory:
         path = self.path / "secrets/worker" / name
         return path.exists() and path.stat().st_size > 1
 
-    def render(self, settings: Settings) -> dict[str, str]:
-        """Write what the services read; returns a fingerprint for each of them that changes with its files."""
-        rendered = self.path / "rendered"
-        whole = settings.to_json()
+    def rendered(self, settings: Settings) -> dict[str, str]:
+        """The files below `rendered` that services read their settings from, by name."""
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
         own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
-        read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
-        for name, text in read.items():
-            self._write(rendered / f"{name}.json", text, mode=0o644)
+        files = {f"{name}.json": json.dumps(values, indent=1) + "\n" for name, values in own.items()}
+        files["worker.json"] = settings.to_json()
         names = settings.variables | {"mail_networks": mail_networks(settings)}
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
@@ -213,12 +210,19 @@ class StateDirectory:
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - main.cf is no HTML; the settings' grammar keeps line ends out
         )
-        postfix = ""
         for template in sorted(environment.list_templates(extensions=["j2"])):
             text = environment.get_template(template).render(names)
-            self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
-            postfix += text
-        return {name: _fingerprint(text) for name, text in (read | {"mail": postfix}).items()}
+            files[f"postfix/{template.removesuffix('.j2')}"] = text
+        return files
+
+    def render(self, settings: Settings) -> dict[str, str]:
+        """Write what the services read; returns a fingerprint for each of them that changes with its files."""
+        read: dict[str, str] = {}
+        for name, text in self.rendered(settings).items():
+            self._write(self.path / "rendered" / name, text, mode=0o644)
+            service = "mail" if name.startswith("postfix/") else name.removesuffix(".json")
+            read[service] = read.get(service, "") + text
+        return {name: _fingerprint(text) for name, text in read.items()}
 
     def has_other_settings(self, settings: Settings) -> bool:
         """Whether the services were given other settings than these; False before the first `up`."""

@@ -110,7 +110,7 @@ def up(site: Site, **options: Any) -> None:
         settings = site.settings
         served = backends(settings) if serves_registrations(settings) else []
         ensure_built(site, _images(site))
-        labs = ensure_labs(site) if "hub" in _wanted(site) else {}
+        labs = ensure_labs(site) if "hub" in wanted_services(site) else {}
         base = site.builder.tag("base")
         state.ensure_folders(base)
         if given:
@@ -167,7 +167,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     site.engine.remove([container["Id"] for container in site.engine.lent()])
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
-    if "firewall" in _wanted(site):
+    if "firewall" in wanted_services(site):
         _compose(site, file, ["stop", "firewall"])
         _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
@@ -293,7 +293,7 @@ def _ensure_ports_free(site: Site) -> None:
     held = site.engine.published_ports()
     for name, service in (("WODBEPORT", "proxy"), ("WODPOSTPORT", "mail"), ("WODAPIDBPORT", "api-db")):
         port = getattr(site.settings, name)
-        if port in held or service not in _wanted(site):
+        if port in held or service not in wanted_services(site):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -371,7 +371,7 @@ def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = No
 
 def _start(site: Site, file: Path) -> None:
     try:
-        wanted = _wanted(site)
+        wanted = wanted_services(site)
         present = {service.name for service in site.engine.services()}
         unwanted = sorted(present & (set(_stack(site)) - wanted))
         if unwanted:
@@ -404,10 +404,12 @@ def _take_back_all(site: Site) -> None:
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(_wanted(site))]
+    return [
+        present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted_services(site))
+    ]
 
 
-def _wanted(site: Site) -> set[str]:
+def wanted_services(site: Site) -> set[str]:
     """The services that this host should have, by what it is to be."""
     services = _stack(site)
     registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
@@ -426,7 +428,7 @@ def _stack(site: Site) -> dict[str, Any]:
 
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
-    wanted = _wanted(site)
+    wanted = wanted_services(site)
     # Each service has an image of its name, but for the intake, which is in that of the mail service.
     needed = (
         {"base"}
