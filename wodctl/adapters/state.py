@@ -39,12 +39,13 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
-               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
-               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
-               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
-               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
-               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "api-db": ("BRANDINGCOLOR", "BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX",
+               "WODAPIDBADMIN", "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO",
+               "WODAPIDBFQDN", "WODAPIDBHOUR", "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES",
+               "WODAPIDBRATE", "WODAPIDBUSER", "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN",
+               "WODFEEXTPORT", "WODFEEXTPROTO", "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER",
+               "WODSMTPHOST", "WODSMTPPORT", "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "doorman": ("BRANDING", "BRANDINGCOLOR"),
     "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
@@ -200,7 +201,8 @@ class StateDirectory:
         """The files below `rendered` that services read their settings from, by name."""
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
-        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
+        for name in ("api-db", "hub"):
+            own[name]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         files = {f"{name}.json": json.dumps(values, indent=1) + "\n" for name, values in own.items()}
         files["worker.json"] = settings.to_json()
         names = settings.variables | {"mail_networks": mail_networks(settings)}

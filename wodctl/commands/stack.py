@@ -378,14 +378,16 @@ def _start(site: Site, file: Path) -> None:
             _compose(site, file, ["rm", "--stop", "--force", *unwanted])
         words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
         _compose(site, file, [*words, *sorted(wanted)])
-    except ProgramFailed:
+    except ProgramFailed as failure:
         ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
             ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill)
             or "one of them"
         )
+        # On a terminal the operator has seen it already.
+        said = failure.output.strip().splitlines()[-1:]
         raise StackProblem(
-            f"Not every service became healthy: {names}.",
+            f"Not every service became healthy: {names}." + "".join(f" Compose: {line}" for line in said),
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
         ) from None
 
