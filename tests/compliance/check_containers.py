@@ -7,7 +7,7 @@ import pytest
 
 from tests.compliance.facts import Container, Expected, Facts, Group, Mount
 
-SECRET = re.compile(r"(?i)(password|passwd|secret|token|api_?key)[^=]*=.+")
+SECRET = re.compile(r"(?i)[^=]*(password|passwd|secret|token|api_?key)[^=]*=.+")
 
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock")
 

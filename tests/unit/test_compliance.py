@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import threading
 from datetime import date
 from xml.etree import ElementTree
 
@@ -11,7 +13,9 @@ from tests.compliance.probe import seat_document
 from tests.conftest import ROOT
 from tests.unit.test_gate_policy import CREATE, check
 from wodctl.adapters import compliance, reports
-from wodctl.errors import ConfigProblem
+from wodctl.adapters.configuration import load
+from wodctl.commands.check import _tell_changes
+from wodctl.errors import ConfigProblem, Unavailable
 from wodctl.model.compliance import FAILED, PASSED, WAIVED, Finding, Waiver, changes, judged, not_passed
 
 TODAY = date(2026, 11, 23)
@@ -163,3 +167,71 @@ def test_private_checks_of_a_site_are_run_with_ours(tmp_path):
     assert compliance._private_suite(Settings) == []
     (tmp_path / "compliance").mkdir()
     assert compliance._private_suite(Settings) == [tmp_path / "compliance"]
+
+
+class Relay:
+    """A relay that keeps the mails which it is handed."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            client, _ = self._listening.accept()
+            with client, client.makefile("rwb", buffering=0) as lines:
+                lines.write(b"220 relay\r\n")
+                while line := lines.readline().upper():
+                    if line.startswith(b"DATA"):
+                        lines.write(b"354 go on\r\n")
+                        text = b""
+                        while (part := lines.readline()) != b".\r\n":
+                            text += part
+                        self.mails.append(text.decode())
+                    lines.write(b"250 well\r\n")
+
+
+def test_the_operator_is_told_of_changes_only(tmp_path):
+    """A relay gets a mail when something is found, none while it stays so, and one when it is mended."""
+    relay = Relay()
+
+    class Site:
+        state = tmp_path
+        settings = load(ROOT, tmp_path, {}, {
+            "WODMONITOR": "ops@example.net", "WODSMTPHOST": "127.0.0.1", "WODSMTPPORT": relay.port, "WODSMTPTLS": "none",
+            "WODBEFQDN": "jup.example.net",
+        })[0]  # fmt: skip
+
+    for _ in range(2):
+        _tell_changes(Site, [FINE])
+    assert relay.mails == []
+    for _ in range(2):
+        _tell_changes(Site, [FINE, OPEN])
+    (told,) = relay.mails
+    assert "To: ops@example.net" in told
+    assert "Subject: Workshops-on-Demand on jup.example.net: 1 checks fail" in told
+    assert "mail/main-cf-is-the-sites at mail: passed before, failed now" in told
+    assert OPEN.detail in told
+    _tell_changes(Site, [FINE])
+    assert "failed before, passed now" in relay.mails[1]
+    assert "Nothing fails at the moment." in relay.mails[1]
+
+
+def test_what_the_relay_did_not_take_is_told_the_next_time(tmp_path):
+    """Nothing is remembered before the mail was taken."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    settings = {"WODMONITOR": "ops@example.net", "WODSMTPHOST": "127.0.0.1", "WODSMTPPORT": port}
+
+    class Site:
+        state = tmp_path
+
+    Site.settings = load(ROOT, tmp_path, {}, settings)[0]
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{port} did not take"):
+        _tell_changes(Site, [OPEN])
+    assert compliance.former_results(tmp_path) == {}
+    Site.settings = load(ROOT, tmp_path, {}, {"WODMONITOR": "ops@example.net"})[0]
+    with pytest.raises(ConfigProblem, match="no relay"):
+        _tell_changes(Site, [OPEN])
