@@ -200,8 +200,8 @@ def test_the_operator_is_told_of_changes_only(tmp_path):
     class Site:
         state = tmp_path
         settings = load(ROOT, tmp_path, {}, {
-            "WODMONITOR": "ops@example.net", "WODSMTPHOST": "127.0.0.1", "WODSMTPPORT": relay.port, "WODSMTPTLS": "none",
-            "WODBEFQDN": "jup.example.net",
+            "WODMONITOR": "ops@example.net", "WODSMTPHOST": "127.0.0.1", "WODSMTPPORT": relay.port,
+            "WODSMTPTLS": "none", "WODBEFQDN": "jup.example.net",
         })[0]  # fmt: skip
 
     for _ in range(2):
