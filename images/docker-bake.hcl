@@ -8,6 +8,7 @@ variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DIRECTORY" { default = "latest" }
+variable "TAG_PEBBLE" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
 variable "TAG_EXPORT" { default = "latest" }
 variable "TAG_FETCH" { default = "latest" }
@@ -180,6 +181,12 @@ target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"
   tags       = ["wod/browser:${TAG_BROWSER}"]
+}
+
+target "pebble" {
+  inherits   = ["image"]
+  dockerfile = "images/pebble/Dockerfile"
+  tags       = ["wod/pebble:${TAG_PEBBLE}"]
 }
 
 target "directory" {

@@ -34,14 +34,15 @@ c.JupyterHub.hub_connect_ip = "hub"
 c.JupyterHub.proxy_class = LiveRoutes
 c.LiveRoutes.should_start = False
 c.LiveRoutes.dynamic_config_file = "/var/lib/traefik/hub.yaml"
+c.LiveRoutes.site_certificate = settings["WODTLS"] == "files"
 c.LiveRoutes.traefik_entrypoint = "web"
 c.LiveRoutes.traefik_api_entrypoint = "api"
 c.LiveRoutes.traefik_api_url = "http://proxy:8099"
 c.LiveRoutes.traefik_api_username = "hub"
 c.LiveRoutes.traefik_api_password = secret("proxy-password")
 
-# Where TLS ends in front of us the hub cannot see that participants came by it; elsewhere it goes by the
-# request, so that every name of this host works.
+# With TLS there are names that the certificate is for, and where it ends in front of us the hub cannot see that
+# participants came by it; elsewhere it goes by the request, so that every name of this host works.
 if settings["WODBEEXTPROTO"] == "https":
     port = "" if settings["WODBEEXTPORT"] == 443 else f":{settings['WODBEEXTPORT']}"
     c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}{port}/"
@@ -156,6 +157,8 @@ c.JupyterHub.tornado_settings |= {
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
+    # The other cookies are so by themselves.
+    "xsrf_cookie_kwargs": {"secure": settings["WODBEEXTPROTO"] == "https"},
 }
 c.JupyterHub.template_paths = ["/opt/wod/share/wod/templates"]
 c.JupyterHub.template_vars = {

@@ -116,14 +116,20 @@ class Group:
 class Facts:
     """The stack `project` with the state directory `state`, of the checkout `root`; asked when first needed, and once.
 
-    `services` are those that this host should have.
+    `files` are those of compose/, `services` those that this host should have.
     """
 
     def __init__(
-        self, root: Path, state: Path, project: str, settings: Settings, services: Sequence[str]
+        self,
+        root: Path,
+        state: Path,
+        project: str,
+        settings: Settings,
+        files: Sequence[str],
+        services: Sequence[str],
     ) -> None:
         self.root, self.state, self.project = root, state, project
-        self.settings, self.services = settings, tuple(services)
+        self.settings, self.files, self.services = settings, tuple(files), tuple(services)
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="check")
 
     def close(self) -> None:
@@ -160,7 +166,8 @@ class Facts:
     @cached_property
     def stack(self) -> dict[str, Any]:
         """compose/stack.yml with the site's values in it, as Compose understands it."""
-        words = ["docker", "compose", "-p", self.project, "-f", str(self.root / "compose" / "stack.yml")]
+        words = ["docker", "compose", "-p", self.project]
+        words += [f"--file={self.root / 'compose' / name}" for name in self.files]
         words += ["--env-file", str(self.state / "rendered" / "compose.env"), "--profile", "api-db"]
         return dict(json.loads(run(*words, "config", "--format", "json")))
 

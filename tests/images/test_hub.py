@@ -52,6 +52,7 @@ SETTINGS = {
     "WODBEEXTPROTO": "http",
     "WODBEEXTFQDN": "localhost",
     "WODBEEXTPORT": 8000,
+    "WODTLS": "off",
     "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",

@@ -157,10 +157,22 @@ def test_the_doorman_stands_before_every_seat() -> None:
         "r/": ["away_hub"],
         "r/user/student3/": ["away_seat", "door_student3"],
         "r/user/student12/": ["away_seat", "door_student12"],
+        "inside_student3": ["away_seat", "door_student3"],
+        "inside_student12": ["away_seat", "door_student12"],
         "api": ["auth"],
     }
     assert set(http["middlewares"]) == {"auth", "away_hub", "away_seat", "door_student3", "door_student12"}
     assert http["middlewares"]["door_student3"]["forwardAuth"]["address"] == "http://doorman:8100/student3"
+
+
+def test_the_worker_comes_by_the_same_door() -> None:
+    """Its way to each seat is there once, behind the doorman, also where the former routes are written anew."""
+    given = routes_to("/", "/user/student3/")
+    given["http"]["routers"]["inside_student9"] = {"rule": "PathPrefix(`/user/student9/`)", "service": "s"}
+    routers = guarded(given)["http"]["routers"]
+    inside = {name: router for name, router in routers.items() if name.startswith("inside_")}
+    assert inside == {"inside_student3": routers["r/user/student3/"] | {"entryPoints": ["inside"]}}
+    assert inside["inside_student3"]["middlewares"] == ["away_seat", "door_student3"]
 
 
 def test_a_route_that_leads_to_no_seat_is_not_written() -> None:

@@ -30,6 +30,7 @@ def run_suite(
     state: Path,
     project: str,
     settings: Settings,
+    files: Sequence[str],
     services: Sequence[str],
     *,
     host: bool = False,
@@ -50,7 +51,7 @@ def run_suite(
         sys.path.insert(0, str(root))
     facts_of = importlib.import_module("tests.compliance.facts").Facts
     fixtures_of = importlib.import_module("tests.compliance.fixtures").Fixtures
-    facts = facts_of(root, state, project, settings, services)
+    facts = facts_of(root, state, project, settings, files, services)
     collector = _Collector(host=host, attacks=attacks)
     suites = [root / SUITE, *_private_suite(settings)]
     words = ["-c", str(root / SUITE / "pytest.ini"), *map(str, suites)]

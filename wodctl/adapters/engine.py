@@ -44,10 +44,12 @@ class Engine:
                 hint="`./wod up --install-engine` installs it.",
             ) from None
 
-    def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
+    def compose(
+        self, files: Sequence[Path], environment_file: Path, words: Sequence[str], *, show: bool = False
+    ) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
         plain = [] if sys.stdout.isatty() else ["--ansi=never"]
-        start = ["docker", "compose", *plain, "-p", self.project, "-f", str(file)]
+        start = ["docker", "compose", *plain, "-p", self.project, *(f"--file={file}" for file in files)]
         start += ["--env-file", str(environment_file)]
         return process.run([*start, *words], show=show)
 

@@ -9,15 +9,18 @@ import secrets
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
+from wodctl.model import proxy
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
@@ -50,9 +53,12 @@ _READ_BY = {
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
-            "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+            "WODSEATPIDS", "WODSEATSTARTS", "WODTLS", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
+
+# Who reads the files and folders below `rendered` that do not have their service's name.
+_READERS = {"postfix": "mail", "traefik.yml": "proxy"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ FOLDERS = (
     Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
+    # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
+    Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
@@ -81,13 +89,17 @@ FOLDERS = (
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
+    # Root's, who has no right in there to pass over permissions.
+    Owned("run/egress", 0, WORKER, 0o2750),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
+    Owned("data/certificates", PROXY, PROXY, 0o700),
     Owned("data/db", DB, DB, 0o700),
+    Owned("data/egress", 0, 0, 0o755),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
@@ -203,8 +215,13 @@ class StateDirectory:
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
         for name in ("api-db", "hub"):
             own[name]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
+        if settings.WODTLS != "off":
+            # The proxy is the only one who comes to it from outside then, and says who he speaks for.
+            own["api-db"]["WODAPIDBPROXIES"] = ["*"]
         files = {f"{name}.json": json.dumps(values, indent=1) + "\n" for name, values in own.items()}
         files["worker.json"] = settings.to_json()
+        base = yaml.safe_load((self.root / "conf" / "traefik" / "traefik.yml").read_text())
+        files["traefik.yml"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
         names = settings.variables | {"mail_networks": mail_networks(settings)}
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
@@ -222,9 +239,47 @@ class StateDirectory:
         read: dict[str, str] = {}
         for name, text in self.rendered(settings).items():
             self._write(self.path / "rendered" / name, text, mode=0o644)
-            service = "mail" if name.startswith("postfix/") else name.removesuffix(".json")
+            first = name.partition("/")[0]
+            service = _READERS.get(first, first.removesuffix(".json"))
             read[service] = read.get(service, "") + text
         return {name: _fingerprint(text) for name, text in read.items()}
+
+    def ensure_certificate(self, text: bytes, base_image: str) -> str:
+        """Give the proxy certificate and key in one file; returns its name, which is that of no other certificate.
+
+        The file has its content at once or does not exist; those of former certificates are for `forget_certificates`.
+        """
+        name = f"{hashlib.sha256(text).hexdigest()[:16]}.pem"
+        path = self.path / "secrets" / "proxy" / name
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        self._ensure_owned([Owned(f"secrets/proxy/{name}", PROXY, PROXY, 0o400)], base_image)
+        return name
+
+    def forget_certificates(self, kept: str | None) -> None:
+        """Remove the certificates that the proxy does not use any more."""
+        for path in (self.path / "secrets" / "proxy").iterdir():
+            if path.name != kept:
+                path.unlink()
+
+    def ensure_site_routes(self, document: Mapping[str, Any], base_image: str) -> None:
+        """Put what of the proxy's configuration follows from the settings beside the hub's routes; live at once."""
+        text = json.dumps(document, indent=1) + "\n"
+        if os.geteuid() == 0:
+            self._write(self.path / "data" / "routes" / "site.yaml", text, mode=0o640)
+            return
+        self._write(self.path / "rendered" / "site.yaml", text, mode=0o644)
+        # In one step: the proxy looks at every file of the folder as soon as it is there.
+        there = "/state/data/routes/site"
+        self._as_root(base_image, ["cp", "/state/rendered/site.yaml", f"{there}.new"])
+        self._as_root(base_image, ["chmod", "640", f"{there}.new"])
+        self._as_root(base_image, ["mv", f"{there}.new", f"{there}.yaml"])
 
     def has_other_settings(self, settings: Settings) -> bool:
         """Whether the services were given other settings than these; False before the first `up`."""

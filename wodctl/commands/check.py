@@ -9,7 +9,7 @@ import click
 from wodctl.adapters import compliance, reports
 from wodctl.adapters.relay import tell_operator
 from wodctl.commands.site import Site
-from wodctl.commands.stack import wanted_services
+from wodctl.commands.stack import compose_files, wanted_services
 from wodctl.commands.table import table
 from wodctl.errors import ConfigProblem, StackProblem
 from wodctl.model.compliance import FAILED, PASSED, Finding, changes, counts, judged, not_passed
@@ -62,7 +62,7 @@ def check(
     today = date.today()
     waivers = compliance.read_waivers(site.root, site.state, today)
     found = compliance.run_suite(
-        site.root, site.state, site.project, site.settings, sorted(wanted_services(site)),
+        site.root, site.state, site.project, site.settings, compose_files(site), sorted(wanted_services(site)),
         host=host, attacks=not no_attacks,
     )  # fmt: skip
     findings = judged(found, waivers, today)

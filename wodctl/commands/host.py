@@ -126,8 +126,10 @@ def _published(settings: Settings) -> list[dict[str, Any]]:
             {"port": str(settings.WODPOSTPORT), "networks": mail_networks(settings)},
         ]
         found += [{"port": settings.WODPORTPOOL, "networks": []}] if settings.WODPORTPOOL else []
-    if settings.WODTYPE != "backend":
+    if settings.serves_api:
         found.append({"port": str(settings.WODAPIDBPORT), "networks": []})
+    if settings.WODTLS != "off" and settings.WODHTTPPORT:
+        found.append({"port": str(settings.WODHTTPPORT), "networks": []})
     return found
 
 
