@@ -24,12 +24,12 @@ JOIN pg_roles r ON r.oid = m.member WHERE r.rolname IN ('api', 'hub', 'mail', 'w
 
 def test_roles_have_no_powers(facts: Facts) -> None:
     """No role but the database's own has powers over others, and none is a member of another."""
-    assert not rows(facts, POWERS), "; ".join(rows(facts, POWERS))
+    assert not facts.rows(POWERS), "; ".join(facts.rows(POWERS))
 
 
 def test_tables_are_the_workers_alone(facts: Facts) -> None:
     """Services other than the worker read and write no table of the seats: they have functions."""
-    assert not rows(facts, TABLES), "; ".join(rows(facts, TABLES))
+    assert not facts.rows(TABLES), "; ".join(facts.rows(TABLES))
 
 
 def test_functions_are_for_those_who_need_them(facts: Facts) -> None:
@@ -41,17 +41,11 @@ def test_functions_are_for_those_who_need_them(facts: Facts) -> None:
         "hub seat_notices",
         "mail accept_mail",
     }
-    seen = set(rows(facts, ROUTINES))
+    seen = set(facts.rows(ROUTINES))
     assert seen <= expected, "; ".join(sorted(seen - expected))
 
 
 def test_it_listens_on_its_socket_only(facts: Facts) -> None:
     """PostgreSQL has no port: whoever speaks to it is known by his uid."""
-    seen = rows(facts, "SHOW listen_addresses")
+    seen = facts.rows("SHOW listen_addresses")
     assert seen == [], f"it listens on {', '.join(seen)}"
-
-
-def rows(facts: Facts, query: str) -> list[str]:
-    """The first column of a query's answer, as the database's owner."""
-    said = facts.inside("db", "psql", "-X", "-At", "-U", "postgres", "-d", "wod", "-c", query)
-    return [line for line in said.splitlines() if line]

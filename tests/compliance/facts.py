@@ -144,6 +144,11 @@ class Facts:
         """What a program in the container of a service prints."""
         return run("docker", "exec", f"{self.project}-{service}-1", *words)
 
+    def rows(self, query: str) -> list[str]:
+        """The first column of a query's answer, as the owner of the database."""
+        said = self.inside("db", "psql", "-X", "-At", "-U", "postgres", "-d", "wod", "-c", query)
+        return [line for line in said.splitlines() if line]
+
     def packet_rules(self, chain: str) -> list[str]:
         """The rules of a chain of the host's packet filter, in order, in the variant that the engine uses."""
         for variant in ("nft", "legacy"):

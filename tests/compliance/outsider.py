@@ -13,7 +13,6 @@ from http.cookiejar import CookieJar
 from urllib.parse import urlencode
 
 from tests.compliance.facts import Facts
-from wodctl.adapters.database import connect_as_operator
 from wodctl.model.seat import user_name
 from wodctl.model.seat_pass import COOKIE
 
@@ -65,9 +64,10 @@ class Outsider:
             client.sendmail(sender, [to], f"Subject: CLEANUP 0 0\r\n\r\nWKSHP-{sender}\r\n")
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            for action in connect_as_operator(self._facts.state).actions(only_rejected=True, limit=50):
-                if action.sender == sender:
-                    return f"rejected: {action.reason}"
+            # Not as the operator asks, who becomes the worker for that, with all his threads.
+            query = f"SELECT state || ': ' || reason FROM wod.action WHERE sender = '{sender}'"  # noqa: S608 - ours
+            for said in self._facts.rows(query):
+                return said
             time.sleep(0.3)
         return "it was not rejected"
 
