@@ -47,7 +47,7 @@ def test_it_runs_and_is_healthy(containers: Group) -> None:
 
 @pytest.mark.cis("5.28")
 def test_it_is_of_the_current_image(facts: Facts, containers: Group) -> None:
-    """A service is made of the image that the last `up` built; a seat of that or, until its lease ends, a former one."""
+    """A service is made of the image that the last `up` built; a seat of that or, while it is lent, a former one."""
     is_service = containers.name in facts.services
 
     def wrong(one: Container, expected: Expected) -> str:
