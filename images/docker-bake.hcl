@@ -11,6 +11,7 @@ variable "TAG_DIRECTORY" { default = "latest" }
 variable "TAG_PEBBLE" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
 variable "TAG_EXPORT" { default = "latest" }
+variable "TAG_FAIL2BAN" { default = "latest" }
 variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
@@ -39,8 +40,8 @@ variable "NO_PROXY" { default = "" }
 
 group "default" {
   targets = [
-    "base", "api-db", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy",
-    "worker"
+    "base", "api-db", "compiler", "db", "doorman", "export", "fail2ban", "fetch", "firewall", "gate", "hub", "lab", "mail",
+    "proxy", "worker"
   ]
 }
 
@@ -112,6 +113,12 @@ target "export" {
   inherits   = ["python-image"]
   dockerfile = "images/export/Dockerfile"
   tags       = ["wod/export:${TAG_EXPORT}"]
+}
+
+target "fail2ban" {
+  inherits   = ["image"]
+  dockerfile = "images/fail2ban/Dockerfile"
+  tags       = ["wod/fail2ban:${TAG_FAIL2BAN}"]
 }
 
 target "fetch" {

@@ -59,6 +59,10 @@ c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
 c.SeatAuthenticator.seat_key = secret("seat-key")
 c.SeatAuthenticator.login_days = settings["WODCOOKIEDAYS"]
 c.SeatAuthenticator.lease_warning = settings["WODLEASEWARNING"]
+c.SeatAuthenticator.trusted_proxies = settings["WODTRUSTEDPROXIES"]
+c.SeatAuthenticator.seat_network = os.environ["WOD_SEAT_SUBNET"]
+c.SeatAuthenticator.proxy_address = os.environ["WOD_PROXY_ADDRESS"]
+c.SeatAuthenticator.refused_log = "/var/log/wod/refused.log"
 c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
 # All whom the authenticator knows: that is the seats that are ready.
 c.SeatAuthenticator.allow_all = True

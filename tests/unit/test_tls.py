@@ -185,3 +185,16 @@ def test_acme_asks_for_all_names_that_browsers_use(tmp_path: Path) -> None:
     assert proxy.names(
         settings(tmp_path, WODTLS="acme", WODTYPE="api-db", WODAPIDBFQDN="api.example.net")
     ) == ["api.example.net"]
+
+
+@pytest.mark.parametrize("tls", ["off", "acme"])
+def test_only_trusted_proxies_are_believed(tmp_path: Path, tls: str) -> None:
+    """What they say of the browser stays, at each entry from outside; what everybody else says is taken away."""
+    base = yaml.safe_load((ROOT / "conf/traefik/traefik.yml").read_text())
+    given = {"WODTLS": tls, "WODBEFQDN": "lab.example.net", "WODTYPE": "all"}
+    trusting = settings(tmp_path, **given, WODTRUSTEDPROXIES=["192.0.2.8"])
+    for name, entry in proxy.static(base, trusting)["entryPoints"].items():
+        trusted = entry.get("forwardedHeaders", {}).get("trustedIPs", [])
+        assert trusted == (["192.0.2.8"] if name not in ("inside", "api") else []), name
+    for entry in proxy.static(base, settings(tmp_path, **given))["entryPoints"].values():
+        assert "forwardedHeaders" not in entry

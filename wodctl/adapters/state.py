@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -20,11 +21,13 @@ import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
-from wodctl.model import proxy
+from wodctl.model import docker_host, proxy
+from wodctl.model.docker_host import DockerHost
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
-"""Uids and gids of the services, as in images/base/Dockerfile and, for the last two, their own."""
+DB, HUB, MAIL, PROXY, WORKER = 1800, 1801, 1802, 1803, 1804
+GATE, DOORMAN, API, FAIL2BAN = 1805, 1809, 1810, 1816
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last three, their own."""
 # The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
 FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
@@ -53,7 +56,7 @@ _READ_BY = {
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
-            "WODSEATPIDS", "WODSEATSTARTS", "WODTLS", "WODUSERMAX", "WODUSERMIN"),
+            "WODSEATPIDS", "WODSEATSTARTS", "WODTLS", "WODTRUSTEDPROXIES", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -75,28 +78,38 @@ FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
     Owned("rendered/appliances", -1, -1, 0o755),
+    Owned("rendered/fail2ban", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
+    Owned("secrets/fail2ban", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
     # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
     Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
+    Owned(docker_host.FOLDER, os.geteuid(), GATE, 0o750),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
     Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
+    # Who was refused, as the hub and the mail service note it for fail2ban; whom that bans, and the host's addresses.
+    Owned("run/logins", HUB, FAIL2BAN, 0o2750),
+    Owned("run/refusals", 0, FAIL2BAN, 0o2750),
+    Owned("run/bans", FAIL2BAN, FAIL2BAN, 0o755),
+    Owned("run/firewall", 0, 0, 0o755),
     # Root's, who has no right in there to pass over permissions.
     Owned("run/egress", 0, WORKER, 0o2750),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
+    Owned("run/gate/worker/elsewhere", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
+    Owned("data/bans", FAIL2BAN, FAIL2BAN, 0o700),
     Owned("data/certificates", PROXY, PROXY, 0o700),
     Owned("data/db", DB, DB, 0o700),
     Owned("data/egress", 0, 0, 0o755),
@@ -152,6 +165,9 @@ class StateDirectory:
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
+            # The operator's to fill in, with what his OPNsense knows.
+            Owned("secrets/fail2ban/opnsense-key", FAIL2BAN, FAIL2BAN, 0o400): "",
+            Owned("secrets/fail2ban/opnsense-secret", FAIL2BAN, FAIL2BAN, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
             Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
@@ -172,6 +188,23 @@ class StateDirectory:
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
         return self._mark(wanted)
+
+    def ensure_host_keys(self, hosts: Iterable[DockerHost], base_image: str) -> None:
+        """The gate may read what opens other Docker hosts, each in a folder of its own, for the operator to fill.
+
+        Raises ConfigProblem for a host without its files.
+        """
+        for host in hosts:
+            folder = f"{docker_host.FOLDER}/{host.name}"
+            (self.path / folder).mkdir(exist_ok=True)
+            missing = [name for name in host.files if not (self.path / folder / name).is_file()]
+            if missing:
+                raise ConfigProblem(
+                    f"The Docker host {host.name} (WODAPPLIANCEHOSTS) cannot be reached without {', '.join(missing)}.",
+                    hint=f"Write them into {self.path / folder}/; docs/appliances.md says what they are.",
+                )
+            files = [Owned(f"{folder}/{name}", os.geteuid(), GATE, 0o440) for name in host.files]
+            self._ensure_owned([Owned(folder, os.geteuid(), GATE, 0o750), *files], base_image)
 
     def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
         """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
@@ -204,9 +237,9 @@ class StateDirectory:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
-    def has_secret(self, name: str) -> bool:
-        """Whether the operator has filled in that secret of the worker."""
-        path = self.path / "secrets/worker" / name
+    def has_secret(self, name: str, service: str = "worker") -> bool:
+        """Whether the operator has filled in that secret of the service."""
+        path = self.path / "secrets" / service / name
         return path.exists() and path.stat().st_size > 1
 
     def rendered(self, settings: Settings) -> dict[str, str]:
@@ -222,17 +255,26 @@ class StateDirectory:
         files["worker.json"] = settings.to_json()
         base = yaml.safe_load((self.root / "conf" / "traefik" / "traefik.yml").read_text())
         files["traefik.yml"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
-        names = settings.variables | {"mail_networks": mail_networks(settings)}
+        names = settings.variables | {
+            "mail_networks": mail_networks(settings),
+            "never_banned": never_banned(settings),
+        }
+        for folder in ("fail2ban", "postfix"):
+            files |= self._templates_of(folder, names)
+        return files
+
+    def _templates_of(self, folder: str, names: dict[str, Any]) -> dict[str, str]:
+        """What the templates in a folder of conf give, by the name of the file."""
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
+            loader=jinja2.FileSystemLoader(self.root / "conf" / folder),
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - main.cf is no HTML; the settings' grammar keeps line ends out
         )
-        for template in sorted(environment.list_templates(extensions=["j2"])):
-            text = environment.get_template(template).render(names)
-            files[f"postfix/{template.removesuffix('.j2')}"] = text
-        return files
+        return {
+            f"{folder}/{template.removesuffix('.j2')}": environment.get_template(template).render(names)
+            for template in sorted(environment.list_templates(extensions=["j2"]))
+        }
 
     def render(self, settings: Settings) -> dict[str, str]:
         """Write what the services read; returns a fingerprint for each of them that changes with its files."""
@@ -412,6 +454,18 @@ def mail_networks(settings: Settings) -> list[str]:
     if settings.WODTYPE == "backend" and settings.WODAPIDBFQDN != settings.WODBEFQDN:
         found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
     return list(found)
+
+
+def never_banned(settings: Settings) -> list[str]:
+    """Addresses and networks that no ban concerns: portals, proxies, whom the site trusts, and the host by itself."""
+    named = ["127.0.0.0/8", *mail_networks(settings), *settings.WODTRUSTEDPROXIES, *settings.WODBANNEVER]
+    networks = [ipaddress.ip_network(network) for network in named]
+    # Each address once: packet filters take no networks that overlap.
+    found = [
+        *ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    return [str(network) for network in found]
 
 
 def _address_of(interface: str) -> list[str]:

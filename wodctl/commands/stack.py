@@ -19,8 +19,16 @@ from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
-from wodctl.adapters.state import StateDirectory, fetched
-from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.adapters.state import StateDirectory, fetched, never_banned
+from wodctl.commands.appliance import (
+    deliver_elsewhere,
+    ensure_current,
+    folder_of,
+    remove_elsewhere,
+    render_appliances,
+    render_reach,
+)
+from wodctl.commands.host import published_ports
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.registration import serves_registrations, update_catalogue
@@ -124,6 +132,7 @@ def up(site: Site, **options: Any) -> None:
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
+        state.ensure_host_keys(settings.docker_hosts, base)
         if served:
             api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
         if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
@@ -136,6 +145,13 @@ def up(site: Site, **options: Any) -> None:
                 f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
             )
+        if settings.OPNSENSEIP and not (
+            state.has_secret("opnsense-key", "fail2ban") and state.has_secret("opnsense-secret", "fail2ban")
+        ):
+            raise ConfigProblem(
+                "OPNSENSEIP is set, but the key and secret of its API are not known.",
+                hint=f"Write them into {site.state}/secrets/fail2ban/opnsense-key and opnsense-secret, one line each.",
+            )
         if state.has_secret("fixed-password"):
             click.secho(FIXED, fg="red", err=True)
         fingerprints = state.render(settings)
@@ -144,11 +160,13 @@ def up(site: Site, **options: Any) -> None:
         for name in settings.WODAPPLIANCES:
             ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
         render_appliances(site)
+        deliver_elsewhere(site)
         environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         if served:
             environment["WOD_SECRETS_API"] = api_secrets
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
+        render_reach(site)
         click.echo("Starting the services …")
         _start(site, file)
         state.forget_certificates(in_use)
@@ -177,6 +195,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
     site.engine.remove([container["Id"] for container in site.engine.lent()])
+    remove_elsewhere(site)
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     if "firewall" in wanted_services(site):
@@ -346,9 +365,13 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
+        "WOD_BAN_PORTS": ",".join(entry["port"] for entry in published_ports(settings)),
+        "WOD_BAN_NEVER": ",".join(network for network in never_banned(settings) if ":" not in network),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_DOCKER_HOSTS": " ".join(settings.WODAPPLIANCEHOSTS),
+        "WOD_GATES_ELSEWHERE": str(int(bool(settings.WODAPPLIANCEHOSTS))),
         "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
         "WOD_LAB_KERNELS": " ".join(
             f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
@@ -456,8 +479,9 @@ def wanted_services(site: Site) -> set[str]:
             | {"db"}
             | ({"proxy", "doorman"} if site.settings.WODTLS != "off" else set())
         )
-    backend = set(services) - registration - {"fetch"}
-    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+    elsewhere = {"gate-elsewhere"} if site.settings.docker_hosts else set()
+    backend = set(services) - registration - {"fetch", "gate-elsewhere"}
+    return backend | elsewhere | fetching | (registration if site.settings.WODTYPE == "all" else set())
 
 
 def _stack(site: Site) -> dict[str, Any]:
@@ -469,11 +493,11 @@ def _stack(site: Site) -> dict[str, Any]:
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
     wanted = wanted_services(site)
-    # Each service has an image of its name, but for the intake, which is in that of the mail service, and a few others.
+    # Each service has an image of its name, but for those that share another's.
     needed = (
         {"base"}
         | ({"lab", "compiler", "export"} if "hub" in wanted else set())
-        | (wanted - {"egress", "intake", "scheduler"})
+        | (wanted - {"egress", "gate-elsewhere", "intake", "scheduler"})
     )
     return [name for name in site.builder.images() if name in needed or name == "fetch"]
 

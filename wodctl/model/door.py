@@ -5,7 +5,7 @@ Standard library only: this module is part of the images of hub and worker.
 
 from typing import Any
 
-from wodctl.model.appliance import Definition, base_path, inside_port
+from wodctl.model.appliance import Definition, base_path, inside_port, outside_name, outside_ports
 
 DOORMAN = "http://doorman:8100"
 
@@ -37,9 +37,12 @@ def excuse(what: str) -> dict[str, Any]:
 
 
 def appliance_routes(
-    definition: Definition, seat: int, first_seat: int, address: str
+    definition: Definition, seat: int, first_seat: int, address: str, *, elsewhere: bool = False
 ) -> dict[str, Any] | None:
-    """Traefik's dynamic configuration for the web pages of a seat's appliance; None if it has none."""
+    """Traefik's dynamic configuration for the web pages of a seat's appliance; None if it has none.
+
+    `elsewhere`: the address is that of another host, where the ports are those outside.
+    """
     user, base = f"student{seat}", base_path(seat)
     door, away = f"door_appliance_{user}", f"away_appliance_{user}"
     routers: dict[str, Any] = {}
@@ -53,7 +56,12 @@ def appliance_routes(
         if port.web == "strip":
             middlewares[page] = {"stripPrefix": {"prefixes": [path]}}
             passed.append(page)
-        url = f"http://{address}:{inside_port(definition, name, seat, first_seat)}"
+        number = (
+            outside_ports(definition, seat, first_seat)[outside_name(name, port)]
+            if elsewhere
+            else inside_port(definition, name, seat, first_seat)
+        )
+        url = f"http://{address}:{number}"
         services[page] = {"loadBalancer": {"servers": [{"url": url}]}}
         routers[page] = {
             "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",

@@ -32,10 +32,13 @@ def names(settings: Settings) -> list[str]:
 
 
 def static(base: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The configuration that the proxy starts with: `base`, which is conf/traefik/traefik.yml, and what WODTLS adds."""
-    if settings.WODTLS == "off":
-        return base
+    """The configuration that the proxy starts with: `base`, which is conf/traefik/traefik.yml, and what WODTLS adds,
+    and WODTRUSTEDPROXIES."""
     entries = dict(base["entryPoints"])
+    if settings.WODTRUSTEDPROXIES:
+        entries["web"] = entries["web"] | {"forwardedHeaders": {"trustedIPs": settings.WODTRUSTEDPROXIES}}
+    if settings.WODTLS == "off":
+        return base | {"entryPoints": entries}
     tls: dict[str, Any] = {"options": "default"}
     more: dict[str, Any] = {}
     if settings.WODTLS == "acme":

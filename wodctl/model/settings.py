@@ -16,6 +16,7 @@ from typing import Any
 
 from wodctl.errors import ConfigProblem
 from wodctl.model.appliance import FIRST_PLACE
+from wodctl.model.docker_host import DockerHost
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -131,6 +132,10 @@ class Settings:
     WODSENDER: str
     WODPOSTPORT: int
     WODPOSTNETWORKS: list[str]
+    WODTRUSTEDPROXIES: list[str]
+    WODBANNEVER: list[str]
+    OPNSENSEIP: str
+    OPNSENSEPORT: int
     WODUSERMIN: int
     WODUSERMAX: int
     UIDBASE: int
@@ -156,6 +161,7 @@ class Settings:
     WODKEEPREJECTED: int
     WODKEEPACTIONS: int
     WODAPPLIANCES: list[str]
+    WODAPPLIANCEHOSTS: list[str]
     WODAPPLIANCEPRIVILEGES: list[str]
     WODPORTPOOL: str
     WODNOBO: str
@@ -207,6 +213,11 @@ class Settings:
     def api_url(self) -> str:
         """The address of the registration API as it is known outside, without a path."""
         return origin(self.WODAPIDBEXTPROTO, self.WODAPIDBEXTFQDN, self.WODAPIDBEXTPORT)
+
+    @property
+    def docker_hosts(self) -> list[DockerHost]:
+        """The other Docker hosts that appliances may live on."""
+        return [DockerHost.parse(text) for text in self.WODAPPLIANCEHOSTS]
 
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
@@ -385,8 +396,14 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for port in values["WODHOSTPORTS"]:
         require(0 < port < 65536, "WODHOSTPORTS", "ports, from 1 to 65535")
-    for network in values["WODPOSTNETWORKS"]:
-        require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    for name in ("WODBANNEVER", "WODPOSTNETWORKS", "WODTRUSTEDPROXIES"):
+        for network in values[name]:
+            require(_is_network(network), name, "addresses, or networks as 192.0.2.0/24")
+    require(
+        not values["OPNSENSEIP"] or bool(_NAME.fullmatch(values["OPNSENSEIP"])),
+        "OPNSENSEIP",
+        "an address or a host name",
+    )
     require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")
     for item in values["WODBACKENDS"]:
         require(
@@ -517,6 +534,11 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
         require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
     require(
+        _are_docker_hosts(values["WODAPPLIANCEHOSTS"]),
+        "WODAPPLIANCEHOSTS",
+        "ssh://USER@HOST[:PORT] or tcp://HOST[:PORT] for each host, and each host once",
+    )
+    require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
 
@@ -541,6 +563,14 @@ def _check_protocols(values: dict[str, Any], origins: dict[str, str]) -> None:
                 raise ConfigProblem(
                     f"{origins[name]}: {name} is {values[name]!r}; expected another port than {other}."
                 )
+
+
+def _are_docker_hosts(texts: list[str]) -> bool:
+    try:
+        names = [DockerHost.parse(text).name for text in texts]
+    except ValueError:
+        return False
+    return len(names) == len(set(names))
 
 
 def _is_network(text: str) -> bool:
