@@ -1,7 +1,6 @@
 """What `wodctl host apply` brought to this host; its role's own values are what is expected."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,12 +190,15 @@ def test_the_engine_has_the_roles_settings(host: Any, role: dict[str, Any]) -> N
 
 
 def test_all_starts_at_boot(host: Any, role: dict[str, Any], systemd: None) -> None:
-    """The engine and our units are started at boot."""
-    off = [name for name in ("docker.service", *role["wod_host_units"]) if not host.service(name).is_enabled]
+    """The engine and the stack are started at boot, and our timers run."""
+    units = role["wod_host_units"]
+    timers = [name for name in units if name.endswith(".timer")]
+    # What a timer starts is not started at boot.
+    at_boot = [
+        name
+        for name in units
+        if name.endswith(".service") and name.replace(".service", ".timer") not in timers
+    ]
+    off = [name for name in ("docker.service", *at_boot, *timers) if not host.service(name).is_enabled]
+    off += [name for name in timers if name not in off and not host.service(name).is_running]
     assert not off, f"{', '.join(off)}"
-
-
-def test_seats_data_are_no_programs_of_the_host(facts: Facts, host: Any) -> None:
-    """The way to the homes of participants can be passed by services, and read by nobody."""
-    path: Path = facts.state
-    assert host.file(str(path)).mode == 0o711, f"{path} is {host.file(str(path)).mode:04o}"

@@ -22,7 +22,8 @@ def described(path: Path) -> tuple[int, int, int]:
 
 def test_folders_have_their_owners_and_modes(facts: Facts) -> None:
     """Each folder belongs to whom it is for, and is open to nobody else."""
-    wrong = []
+    mode = described(facts.state)[2]
+    wrong = [] if mode == 0o711 else [f"{facts.state} is {mode:04o}, expected 0711"]
     for owned in FOLDERS:
         path = facts.state / owned.path
         if not path.is_dir():

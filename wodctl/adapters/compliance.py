@@ -40,8 +40,8 @@ def run_suite(
     fail. Changes nothing that lasts. Raises EngineProblem where pytest is not installed, StackProblem if the
     suite itself fails."""
     try:
-        import pytest
-        import testinfra  # noqa: F401 - the checks of the host need it
+        import pytest  # noqa: F401 - both are of the extra `check`
+        import testinfra  # noqa: F401
     except ImportError:
         raise EngineProblem(
             "pytest and pytest-testinfra are not installed in this Python environment.",
@@ -52,19 +52,35 @@ def run_suite(
     facts_of = importlib.import_module("tests.compliance.facts").Facts
     fixtures_of = importlib.import_module("tests.compliance.fixtures").Fixtures
     facts = facts_of(root, state, project, settings, files, services)
-    collector = _Collector(host=host, attacks=attacks)
     suites = [root / SUITE, *_private_suite(settings)]
-    words = ["-c", str(root / SUITE / "pytest.ini"), *map(str, suites)]
-    said = StringIO()
     try:
-        with redirect_stdout(said):
-            code = pytest.main(words, plugins=[collector, fixtures_of(facts, attacks=attacks)])
+        findings = findings_of(root, suites, fixtures_of(facts, attacks=attacks), host=host, attacks=attacks)
     finally:
         facts.close()
+    return _with_benchmark(root, findings, host=host)
+
+
+def findings_of(
+    root: Path,
+    suites: Sequence[Path],
+    fixtures: Any,
+    *,
+    host: bool,
+    attacks: bool,
+    connection: str = "local://",
+) -> list[Finding]:
+    """Run these checks; `connection` is the host that testinfra looks at. Raises StackProblem if they cannot be run."""
+    import pytest
+
+    collector = _Collector(host=host, attacks=attacks)
+    words = ["-c", str(root / SUITE / "pytest.ini"), f"--hosts={connection}", *map(str, suites)]
+    said = StringIO()
+    with redirect_stdout(said):
+        code = pytest.main(words, plugins=[collector, fixtures])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not collector.findings:
         last = "\n".join(said.getvalue().splitlines()[-25:])
         raise StackProblem(f"The checks could not be run.\n{last}", hint="A private check may be at fault.")
-    return _with_benchmark(root, collector.findings, host=host)
+    return collector.findings
 
 
 def benchmark(root: Path) -> dict[str, dict[str, str]]:
