@@ -113,7 +113,7 @@ def up(site: Site, **options: Any) -> None:
       wodctl up -b jup.example.net --tls files --certificate fullchain.pem --key privkey.pem
       wodctl up -t api-db -b one.example.net,two.example.net:8000:https
     """
-    site.options = given = _settings_of(options)
+    site.options = given = settings_of(options)
     settings = site.settings
     engine = site.engine
     state = StateDirectory(site.state, site.root)
@@ -278,7 +278,7 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
     _compose(site, _environment_file(site), words, show=True)
 
 
-def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that options of `up` stand for."""
     found: dict[str, Any] = {}
     addresses = {"backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
