@@ -15,6 +15,7 @@ from wodctl.commands import (
     api_db,
     appliance,
     author,
+    backup,
     ban,
     bench,
     config,
@@ -93,6 +94,8 @@ for command in (
     bench.bench,
     author.author,
     rebrand.rebrand,
+    backup.backup,
+    backup.restore,
     host.host,
     testing.test,
 ):
