@@ -15,6 +15,7 @@ from wodctl.commands import (
     api_db,
     appliance,
     author,
+    backup,
     ban,
     bench,
     check,
@@ -95,6 +96,8 @@ for command in (
     bench.bench,
     author.author,
     rebrand.rebrand,
+    backup.backup,
+    backup.restore,
     host.host,
     testing.test,
 ):

@@ -14,6 +14,7 @@ import click
 import yaml
 
 from wodctl.adapters import certificate, configuration
+from wodctl.adapters.backup import Backups
 from wodctl.adapters.certificate import Certificate
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
@@ -128,6 +129,8 @@ def up(site: Site, **options: Any) -> None:
         ensure_built(site, _images(site))
         labs = ensure_labs(site) if "hub" in wanted_services(site) else {}
         base = site.builder.tag("base")
+        backups = Backups(site.state, engine, base)
+        backups.ensure_no_restore_is_open()
         state.ensure_folders(base)
         if given:
             configuration.remember(site.state, given)
@@ -167,6 +170,10 @@ def up(site: Site, **options: Any) -> None:
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         render_reach(site)
+        if backups.has_databases():
+            click.echo("Bringing in the databases of the backup …")
+            _compose(site, file, ["up", "--detach", "--wait", "db"])
+            backups.bring_in()
         click.echo("Starting the services …")
         _start(site, file)
         state.forget_certificates(in_use)
