@@ -207,8 +207,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     # networks go, since this would make them again.
     if "firewall" in wanted_services(site):
         _compose(site, file, ["stop", "firewall", "egress"])
-        for name in ("firewall", "egress"):
-            _compose(site, file, ["run", "--rm", "--no-deps", name, "remove"])
+        _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
