@@ -246,6 +246,9 @@ class Appliances(World):
     def ensure_absent(self, seat: int) -> None:
         self._do(f"no appliance of seat {seat}")
 
+    def values(self, seat: int) -> dict[str, object]:
+        return {"HTTPPORT": 20003} if "appliance of seat 3" in self.done else {}
+
     def notebooks(self, seat: int) -> list[bytes]:
         return []
 
@@ -1078,6 +1081,8 @@ def test_an_appliance_starts_beside_the_home_and_its_values_reach_the_notebooks(
     assert action.state == "done" and action.phases[-1] == "appliance"
     assert "values {'HTTPPORT': 20003}" in stand.done
     assert stand.done.index("no appliance of seat 3") < stand.done.index("appliance of seat 3")
+    stand.order("DELIVER", 0, workshop="WKSHP-Lab")
+    assert stand.done.count("values {'HTTPPORT': 20003}") == 2
 
 
 @pytest.mark.parametrize("step", ["appliance of seat 3", "jvm of student3"])
