@@ -36,6 +36,7 @@ from wodctl.adapters.appliances import APPLIANCES_ELSEWHERE, Appliances, Elsewhe
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.directory import Directory
+from wodctl.adapters.egress import Egress
 from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
@@ -134,6 +135,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         workshops=workshops,
         scripts=Scripts(settings, workshops, Containers(), Place.of(os.environ)),
         appliances=_appliances(settings),
+        egress=Egress(_plan(settings)),
         passwords=Passwords(students),
         registration=_registration(settings) if settings.WODAPIDB else None,
         directory=_directory(settings) if settings.WODLDAPSRVNAME else None,
@@ -156,8 +158,8 @@ def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdo
     )
 
 
-def _appliances(settings: Settings) -> Everything:
-    plan = SeatPlan(
+def _plan(settings: Settings) -> SeatPlan:
+    return SeatPlan(
         project=os.environ["WOD_PROJECT"],
         network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
         first_seat=settings.WODUSERMIN,
@@ -165,6 +167,10 @@ def _appliances(settings: Settings) -> Everything:
         uid_base=settings.UIDBASE,
         gid_base=settings.GIDBASE,
     )
+
+
+def _appliances(settings: Settings) -> Everything:
+    plan = _plan(settings)
     hosts = {
         host.name: Containers(ELSEWHERE / host.name / "docker.sock", host=host.name)
         for host in settings.docker_hosts

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,14 +12,16 @@ from tests.images.registration_site import RegistrationSite, registration_site
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[RegistrationSite]:
-    with registration_site("wodtestconsole", Path("/var/lib/wod-test-console"), WODSMTPHOST="") as made:
+    with registration_site("wodtestconsole", Path("/var/lib/wod-test-console"),
+                           WODSMTPHOST="", BRANDINGCOLOR="#5b2c83") as made:  # fmt: skip
         made.start_scheduler()
         yield made
 
 
 @pytest.fixture
 def console(site: RegistrationSite, page: Page) -> Page:
-    """An operator who has logged in."""
+    """An operator who has logged in, and one participant."""
+    site.fresh()
     site.register("ada@example.net", name="<script>alert(1)</script>")
     page.goto(f"{site.root}/console")
     page.locator("#username").fill("hackshack")
@@ -47,6 +50,34 @@ def test_an_operator_sees_what_happens_as_it_happens(
     expect(console.locator("#ended")).to_contain_text("bob@example.net", timeout=15_000)
     console.locator("#mails tr", has_text="ada@example.net").last.locator("a").click()
     expect(console.locator("#text")).to_contain_text("You are registered for")
+    assert said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_is_in_the_site_s_colour_and_fits_its_screen(
+    site: RegistrationSite, console: Page, artefacts: Path, scheme: Any, width: int
+) -> None:
+    """By day and by night, on a desktop and on a phone; nothing is refused by the pages' own policy."""
+    said: list[str] = []
+    console.on("console", lambda message: said.append(message.text))
+    console.emulate_media(color_scheme=scheme)
+    console.set_viewport_size({"width": width, "height": 844})
+    console.locator("#mails tbody tr", has_text="ada@example.net").last.locator("a").wait_for(timeout=10_000)
+    letter = (
+        console.locator("#mails tbody tr", has_text="ada@example.net").last.locator("a").get_attribute("href")
+    )
+    for name, path in (
+        ("console", "/console"),
+        ("mail", letter),
+        ("docs", "/api/docs"),
+        ("login", "/console/login"),
+    ):
+        console.goto(site.root + str(path))
+        console.screenshot(path=artefacts / f"{name}-{width}-{scheme}.png", full_page=True)
+        shown = console.locator("header").evaluate("one => getComputedStyle(one).borderTopColor")
+        assert (shown == "rgb(91, 44, 131)") is (scheme == "light"), shown
+        assert console.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
     assert said == []
 
 

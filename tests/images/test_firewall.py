@@ -135,6 +135,8 @@ def settings(bridge: str, reach: Path | None = None) -> list[str]:
         "WOD_SEAT_SUBNET": str(SUBNET),
         "WOD_HUB_ADDRESS": HUB,
         "WOD_PROXY_ADDRESS": PROXY,
+        "WOD_BAN_PORTS": f"{PUBLISHED_PORT},{APPLIANCE_PORT}-{APPLIANCE_PORT + 9}",
+        "WOD_BAN_NEVER": "127.0.0.0/8",
     }
     rights = ["--network=host", "--cap-drop=ALL", "--cap-add=NET_ADMIN", "--security-opt=no-new-privileges"]
     places = [

@@ -222,8 +222,8 @@ def test_pages_are_behind_the_doorman_and_nothing_else_has_a_route() -> None:
     assert sorted(routers) == ["appliance_student17_lab", "appliance_student17_page"]
     for router in routers.values():
         assert "`/user/student17/appliance/" in router["rule"]
-        assert middlewares[router["middlewares"][0]]["forwardAuth"]["address"].endswith("/student17")
-    assert "stripPrefix" in middlewares[routers["appliance_student17_page"]["middlewares"][1]]
+        assert middlewares[router["middlewares"][1]]["forwardAuth"]["address"].endswith("/student17")
+    assert "stripPrefix" in middlewares[routers["appliance_student17_page"]["middlewares"][2]]
 
 
 class NoContainers(Containers):

@@ -44,10 +44,12 @@ class Engine:
                 hint="`./wod up --install-engine` installs it.",
             ) from None
 
-    def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
+    def compose(
+        self, files: Sequence[Path], environment_file: Path, words: Sequence[str], *, show: bool = False
+    ) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
         plain = [] if sys.stdout.isatty() else ["--ansi=never"]
-        start = ["docker", "compose", *plain, "-p", self.project, "-f", str(file)]
+        start = ["docker", "compose", *plain, "-p", self.project, *(f"--file={file}" for file in files)]
         start += ["--env-file", str(environment_file)]
         return process.run([*start, *words], show=show)
 
@@ -88,12 +90,17 @@ class Engine:
 
         Raises StackProblem if the worker does not run, ProgramFailed as the program ends.
         """
-        running = [c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == "worker"
-                   and c["State"]["Running"]]  # fmt: skip
-        if not running:
-            raise StackProblem("The service worker does not run.", hint="`wodctl up` starts it.")
         who = f"--user={WORKER_UID}:{DATA_GID}"
-        process.run(["docker", "exec", "--interactive", who, running[0]["Id"], *words], text=f"{text}\n")
+        container = self.running("worker")
+        process.run(["docker", "exec", "--interactive", who, container, *words], text=f"{text}\n")
+
+    def running(self, service: str) -> str:
+        """The id of the container of a service. Raises StackProblem if it does not run."""
+        for container in self.containers():
+            name = container["Config"]["Labels"]["com.docker.compose.service"]
+            if name == service and container["State"]["Running"]:
+                return str(container["Id"])
+        raise StackProblem(f"The service {service} does not run.", hint="`wodctl up` starts it.")
 
     def memory_of_seat(self, number: int) -> int:
         """Memory in bytes of a seat's server. Raises EngineProblem if it does not run."""

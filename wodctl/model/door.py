@@ -27,6 +27,15 @@ def question(user: str) -> dict[str, Any]:
     }
 
 
+def excuse(what: str) -> dict[str, Any]:
+    """The middleware that shows the doorman's page where nobody answers: a `seat`, its `appliance`, or the `hub`.
+
+    The status stays 502 or 504, for those who are no browsers. The service `doorman` is among the hub's routes.
+    https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/errorpages/
+    """
+    return {"errors": {"status": ["502", "504"], "service": "doorman", "query": f"/away/{what}"}}
+
+
 def appliance_routes(
     definition: Definition, seat: int, first_seat: int, address: str, *, elsewhere: bool = False
 ) -> dict[str, Any] | None:
@@ -35,15 +44,15 @@ def appliance_routes(
     `elsewhere`: the address is that of another host, where the ports are those outside.
     """
     user, base = f"student{seat}", base_path(seat)
-    door = f"door_appliance_{user}"
+    door, away = f"door_appliance_{user}", f"away_appliance_{user}"
     routers: dict[str, Any] = {}
     services: dict[str, Any] = {}
-    middlewares = {door: question(user)}
+    middlewares = {away: excuse("appliance"), door: question(user)}
     for name, port in definition.ports.items():
         if not port.web:
             continue
         page, path = f"appliance_{user}_{name}", f"{base}/{name}"
-        passed = [door]
+        passed = [away, door]
         if port.web == "strip":
             middlewares[page] = {"stripPrefix": {"prefixes": [path]}}
             passed.append(page)
