@@ -68,6 +68,11 @@ class Prepared:
     ssh_files: Mapping[str, bytes]
     host: str = ""
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What the seat must reach outside of this host."""
+        return (self.host,) if self.host else ()
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -85,6 +90,11 @@ class PreparedMachine:
     password: str
     values: Mapping[str, object]
     ssh_files: Mapping[str, bytes]
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What the seat must reach outside of this host."""
+        return (self.machine.address,)
 
 
 class Everything:
