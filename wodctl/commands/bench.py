@@ -74,9 +74,10 @@ class Measurement:
         return [Result.of("create", "s", waits), Result.of("cleanup", "s", self._clean(seats))]
 
     def appliances(self) -> list[Result]:
-        """Seats with an appliance, for each that is built: five CREATE one after the other, then ten at once."""
+        """Seats with an appliance, the workshop's or each that is built: five CREATE one by one, ten at once."""
         found = []
-        for definition in Definitions(self.site.state).all():
+        built = Definitions(self.site.state).all()
+        for definition in [one for one in built if one.workshop == self.workshop] or built:
             self.workshop = definition.workshop
             seats = self._free_seats(10)
             one_by_one = [self._create([seat])[0] for seat in seats[:5]]
@@ -369,14 +370,15 @@ def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> N
     """Measure this host with real action mails on free seats: create, burst, mails, seats, delivery, memory,
     images; appliances, registration and up only when named.
 
-    `appliances` makes seats with every appliance that is built, five one by one and ten at once. `up` stops the
-    stack and starts it again, three times, and is refused while a seat is in use. `registration` starts a
-    registration API of its own for the measurement.
+    `appliances` makes seats with the workshop's appliance, or with every one that is built: five one by one, and
+    ten at once. `up` stops the stack and starts it again, three times, and is refused while a seat is in use.
+    `registration` starts a registration API of its own for the measurement.
 
     \b
     Examples:
       wodctl bench
       wodctl bench create burst --json
+      wodctl bench appliances -w WKSHP-Docker101
     """
     results: list[Result] = []
     for name in names or [name for name in MEASUREMENTS if name not in NAMED]:
