@@ -8,8 +8,10 @@ variable "TAG_COMPILER" { default = "latest" }
 variable "TAG_DB" { default = "latest" }
 variable "TAG_DESK" { default = "latest" }
 variable "TAG_DIRECTORY" { default = "latest" }
+variable "TAG_PEBBLE" { default = "latest" }
 variable "TAG_DOORMAN" { default = "latest" }
 variable "TAG_EXPORT" { default = "latest" }
+variable "TAG_FAIL2BAN" { default = "latest" }
 variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
@@ -38,8 +40,8 @@ variable "NO_PROXY" { default = "" }
 
 group "default" {
   targets = [
-    "base", "api-db", "compiler", "db", "doorman", "export", "fetch", "firewall", "gate", "hub", "lab", "mail", "proxy",
-    "worker"
+    "base", "api-db", "compiler", "db", "doorman", "export", "fail2ban", "fetch", "firewall", "gate", "hub", "lab", "mail",
+    "proxy", "worker"
   ]
 }
 
@@ -113,6 +115,12 @@ target "export" {
   tags       = ["wod/export:${TAG_EXPORT}"]
 }
 
+target "fail2ban" {
+  inherits   = ["image"]
+  dockerfile = "images/fail2ban/Dockerfile"
+  tags       = ["wod/fail2ban:${TAG_FAIL2BAN}"]
+}
+
 target "fetch" {
   inherits   = ["image"]
   dockerfile = "images/fetch/Dockerfile"
@@ -180,6 +188,12 @@ target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"
   tags       = ["wod/browser:${TAG_BROWSER}"]
+}
+
+target "pebble" {
+  inherits   = ["image"]
+  dockerfile = "images/pebble/Dockerfile"
+  tags       = ["wod/pebble:${TAG_PEBBLE}"]
 }
 
 target "directory" {

@@ -32,10 +32,11 @@ from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
 from wodctl.actions.watchdogs import Watchdogs
-from wodctl.adapters.appliances import Appliances, Everything
+from wodctl.adapters.appliances import APPLIANCES_ELSEWHERE, Appliances, Elsewhere, Everything
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.directory import Directory
+from wodctl.adapters.egress import Egress
 from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
@@ -58,6 +59,7 @@ LDAP_PASSWORD = Path("/run/secrets/ldap-password")
 FIXED_PASSWORD = Path("/run/secrets/fixed-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
+ELSEWHERE = Path("/run/gate/elsewhere")
 MACHINE_KEY = Path("/run/secrets/machine-key")
 MACHINE_HOSTS = Path("/run/secrets/machine-hosts")
 WORKSHOPS = Path("/srv/workshops/public")
@@ -133,6 +135,7 @@ def _site(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Site:
         workshops=workshops,
         scripts=Scripts(settings, workshops, Containers(), Place.of(os.environ)),
         appliances=_appliances(settings),
+        egress=Egress(_plan(settings)),
         passwords=Passwords(students),
         registration=_registration(settings) if settings.WODAPIDB else None,
         directory=_directory(settings) if settings.WODLDAPSRVNAME else None,
@@ -155,8 +158,8 @@ def _watchdogs(settings: Settings, pool: psycopg_pool.ConnectionPool) -> Watchdo
     )
 
 
-def _appliances(settings: Settings) -> Everything:
-    plan = SeatPlan(
+def _plan(settings: Settings) -> SeatPlan:
+    return SeatPlan(
         project=os.environ["WOD_PROJECT"],
         network=ipaddress.IPv4Network(os.environ["WOD_SEAT_SUBNET"]),
         first_seat=settings.WODUSERMIN,
@@ -164,9 +167,23 @@ def _appliances(settings: Settings) -> Everything:
         uid_base=settings.UIDBASE,
         gid_base=settings.GIDBASE,
     )
+
+
+def _appliances(settings: Settings) -> Everything:
+    plan = _plan(settings)
+    hosts = {
+        host.name: Containers(ELSEWHERE / host.name / "docker.sock", host=host.name)
+        for host in settings.docker_hosts
+    }
     return Everything(
         Appliances(
-            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+            Containers(),
+            DEFINITIONS,
+            ROUTES,
+            plan,
+            settings.outside_url,
+            elsewhere=Elsewhere(hosts, Path(STUDENTS_DIRECTORY) / APPLIANCES_ELSEWHERE),
+            starts=settings.WODSEATSTARTS,
         ),
         Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
         Opened(Path(STUDENTS_DIRECTORY) / ".machines"),

@@ -34,14 +34,15 @@ c.JupyterHub.hub_connect_ip = "hub"
 c.JupyterHub.proxy_class = LiveRoutes
 c.LiveRoutes.should_start = False
 c.LiveRoutes.dynamic_config_file = "/var/lib/traefik/hub.yaml"
+c.LiveRoutes.site_certificate = settings["WODTLS"] == "files"
 c.LiveRoutes.traefik_entrypoint = "web"
 c.LiveRoutes.traefik_api_entrypoint = "api"
 c.LiveRoutes.traefik_api_url = "http://proxy:8099"
 c.LiveRoutes.traefik_api_username = "hub"
 c.LiveRoutes.traefik_api_password = secret("proxy-password")
 
-# Where TLS ends in front of us the hub cannot see that participants came by it; elsewhere it goes by the
-# request, so that every name of this host works.
+# With TLS there are names that the certificate is for, and where it ends in front of us the hub cannot see that
+# participants came by it; elsewhere it goes by the request, so that every name of this host works.
 if settings["WODBEEXTPROTO"] == "https":
     port = "" if settings["WODBEEXTPORT"] == 443 else f":{settings['WODBEEXTPORT']}"
     c.JupyterHub.public_url = f"https://{settings['WODBEEXTFQDN']}{port}/"
@@ -58,6 +59,10 @@ c.SeatAuthenticator.last_seat = settings["WODUSERMAX"]
 c.SeatAuthenticator.seat_key = secret("seat-key")
 c.SeatAuthenticator.login_days = settings["WODCOOKIEDAYS"]
 c.SeatAuthenticator.lease_warning = settings["WODLEASEWARNING"]
+c.SeatAuthenticator.trusted_proxies = settings["WODTRUSTEDPROXIES"]
+c.SeatAuthenticator.seat_network = os.environ["WOD_SEAT_SUBNET"]
+c.SeatAuthenticator.proxy_address = os.environ["WOD_PROXY_ADDRESS"]
+c.SeatAuthenticator.refused_log = "/var/log/wod/refused.log"
 c.SeatAuthenticator.database = "host=/run/postgresql dbname=wod user=hub"
 # All whom the authenticator knows: that is the seats that are ready.
 c.SeatAuthenticator.allow_all = True
@@ -124,6 +129,8 @@ c.SeatSpawner.starts = settings["WODSEATSTARTS"]
 c.SeatSpawner.use_internal_ip = True
 c.SeatSpawner.remove = True
 c.SeatSpawner.default_url = "/lab"
+# Seconds until a server that died is noticed: its participant looks at the doorman's page meanwhile.
+c.SeatSpawner.poll_interval = 10
 # Starts queue (WODSEATSTARTS): these count the waiting too. The API answers when a server has started or
 # stopped, and not earlier.
 c.SeatSpawner.start_timeout = 900
@@ -154,6 +161,8 @@ c.JupyterHub.tornado_settings |= {
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     },
+    # The other cookies are so by themselves.
+    "xsrf_cookie_kwargs": {"secure": settings["WODBEEXTPROTO"] == "https"},
 }
 c.JupyterHub.template_paths = ["/opt/wod/share/wod/templates"]
 c.JupyterHub.template_vars = {

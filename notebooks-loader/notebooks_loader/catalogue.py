@@ -5,6 +5,7 @@ A workshop is a folder `WKSHP-<Name>` with notebooks and a `wod.yml` that descri
 private `wod.yml` wins, key by key: that is what existing private repositories rely on.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -23,6 +24,10 @@ _NAME = re.compile(r"(WKSHP|CHLG)-([A-Za-z0-9][A-Za-z0-9._-]{0,63})")
 _TAB_AFTER_KEY = re.compile(r"^([A-Za-z]\w*:)[ ]*\t[ \t]*", re.MULTILINE)
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
+_PLACE = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+"
+)
+_MOST_PLACES = 64
 _LARGEST_METADATA = 256 * 1024
 _YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -34,7 +39,8 @@ class Metadata:
     Absent keys have defaults. `duration` is in hours. `range` is the first and the last seat, both
     included; None when the file gives none. `monoappliance`, `multiappliance` and `varpass` are None when the
     file leaves them open. `secrets` are names of values that only the participant's own server may read. `lab` is the
-    image that participants work in; empty: as the notebooks' kernels need it.
+    image that participants work in; empty: as the notebooks' kernels need it. `egress` are the names, addresses and
+    networks outside that a seat may reach; None for all, and empty for none.
     """
 
     name: str = ""
@@ -61,6 +67,7 @@ class Metadata:
     monoappliance: bool | None = None
     multiappliance: bool | None = None
     lab: str = ""
+    egress: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +234,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         return hours
     if name == "secrets":
         return _names(value)
+    if name == "egress":
+        return _places(value)
     if get_origin(kind) is tuple:
         return _words(value)
     if kind is bool:
@@ -259,6 +268,30 @@ def _names(value: Any) -> tuple[str, ...]:
     return words
 
 
+def _places(value: Any) -> tuple[str, ...] | None:
+    """Names, addresses and networks from a list; None of `open`, and none of `none`."""
+    if value in ("open", ["open"]):
+        return None
+    if value in ("none", ["none"]):
+        return ()
+    # One that is misread would open or close another place than was meant.
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(value)
+    places = tuple(item.strip().rstrip(".").lower() for item in value)
+    if not 0 < len(places) <= _MOST_PLACES or not all(_is_place(place) for place in places):
+        raise ValueError(value)
+    return places
+
+
+def _is_place(text: str) -> bool:
+    try:
+        ipaddress.IPv4Network(text)
+    except ValueError:
+        # A label of digits at the end is no name: 192.0.2.300.
+        return _PLACE.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
+    return True
+
+
 def _seats(value: Any) -> tuple[int, int]:
     """First and last seat from `[1, 20]`, `[1-20]` or `1-20`."""
     if isinstance(value, list) and len(value) == 1:
@@ -280,6 +313,8 @@ def _expected(name: str, wanted: Any) -> str:
         return "the first and the last seat, as in [1, 20]"
     if name == "duration":
         return "hours, as in 4"
+    if name == "egress":
+        return "open, none, or a list of names, addresses and networks, as in [pypi.org, 192.0.2.0/24]"
     if name == "secrets":
         return "different names of letters, digits and '_', as in [APITOKEN]"
     return {int: "a whole number", bool: "true or false"}.get((get_args(wanted) or (wanted,))[0], "a text")

@@ -1,6 +1,6 @@
 """Stands in for the hub and the proxy of a worker under test: starts nothing, but answers as they do.
 
-Port 8081 is the hub's API, 8000 the proxy. `GET /said` on either tells what was asked, `PUT
+Port 8081 is the hub's API, 8001 the proxy. `GET /said` on either tells what was asked, `PUT
 /slowness/<seconds>` sets how long a start takes, `PUT /broken/<user>` whose start fails. Runs in a container
 with nothing but Python.
 """
@@ -77,5 +77,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    for port in (8000, 8081):
+    for port in (8001, 8081):
         threading.Thread(target=ThreadingHTTPServer(("", port), Handler).serve_forever).start()

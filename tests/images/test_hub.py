@@ -52,6 +52,7 @@ SETTINGS = {
     "WODBEEXTPROTO": "http",
     "WODBEEXTFQDN": "localhost",
     "WODBEEXTPORT": 8000,
+    "WODTLS": "off",
     "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",
@@ -226,6 +227,7 @@ class Hub:
             *["--volume", f"{self.state}/secrets:/run/secrets:ro"],
             *["--volume", f"{self.state}/run/gate/hub:/run/gate"],
             *["--volume", f"{self.state}/run/db:/run/postgresql", "--group-add=1808"],
+            *["--volume", f"{self.state}/run/logins:/var/log/wod"],
         )
 
     def run(self, name: str, *options: str, network: str = "") -> None:
@@ -235,6 +237,7 @@ class Hub:
             *["--security-opt=no-new-privileges", f"--network={network or self.project + '_seats'}"],
             *["--env", f"WOD_PROJECT={self.project}", "--env", f"WOD_STATE={self.state}"],
             *["--env", f"WOD_LABS=lab={self.images['lab']} other={self.other_lab}"],
+            *(["--env", f"WOD_PROXY_ADDRESS={self.address('proxy')}"] if name == "hub" else []),
             *["--env", f"WOD_SEAT_SUBNET={SUBNET}", "--env", f"WOD_COMPILER_IMAGE={self.images['lab']}"],
             *["--env", f"WOD_EXPORT_IMAGE={self.images['lab']}"],
             *["--volume", f"{self.state}/settings.json:/etc/wod/settings.json:ro"],
@@ -445,7 +448,8 @@ class Slow(SeatAuthenticator):
 async def attempt(door, number):
     began = time.monotonic()
     context = Some(address=("192.0.2.1", 1))
-    request = Some(remote_ip=str(number), connection=Some(context=context))
+    headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+    request = Some(headers=headers, connection=Some(context=context))
     try:
         await door.authenticate(Some(request=request), {"username": "student1", "password": "right"})
         return "in"

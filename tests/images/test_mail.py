@@ -170,6 +170,7 @@ def mail(tmp_path_factory):
             *(f"--cap-add={capability}" for capability in CAPABILITIES),
             *("--security-opt=no-new-privileges", f"--volume={NAME}-queue:/var/spool/postfix"),
             *(f"--volume={state}/run/intake:/run/intake:ro", "--tmpfs=/tmp:mode=1777,size=16m"),
+            "--tmpfs=/var/log/wod:mode=755,size=4m",
             f"--volume={state}/rendered/postfix:/etc/wod/postfix:ro",
             builder.tag("mail"),
         )

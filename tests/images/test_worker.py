@@ -6,8 +6,10 @@ import json
 import os
 import random
 import re
+import socketserver
 import stat
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -69,6 +71,7 @@ class Worker:
                 f"--volume={state}/fixed-password:/run/secrets/fixed-password:ro",
                 f"--volume={state}/directory/ca.pem:/etc/wod/ca.crt:ro",
             ),
+            f"--volume={state}/egress:/run/egress",
             *(f"--volume={state}/rendered/worker.json:/etc/wod/settings.json:ro", "--pids-limit=512"),
             *(f"--volume={state}/workshops:/srv/workshops/public:ro", "--tmpfs=/tmp:mode=1777,size=64m"),
             *(f"--env=WOD_PROJECT={NAME}", f"--env=WOD_STATE={STATE}", "--env=WOD_COMPILER_IMAGE=none"),
@@ -179,6 +182,7 @@ def at_work() -> Iterator[Worker]:
             docker("run", "--detach", f"--name={NAME}-hub", f"--network={NAME}", "--network-alias=hub",
                    "--network-alias=proxy", f"--volume={ROOT}/tests/images/stand_in_hub.py:/hub.py:ro",
                    behind.images["base"], "tini", "python3", "/hub.py")  # fmt: skip
+            serve_egress(STATE / "egress")
             made = Worker(behind, connect_as_operator(STATE))
             made.start()
             wait_for(lambda: docker("inspect", "-f", "{{.State.Health.Status}}", NAME).strip() == "healthy")
@@ -186,6 +190,21 @@ def at_work() -> Iterator[Worker]:
     finally:
         remove()
         subprocess.run(["rm", "-rf", STATE], check=True)
+
+
+class _Content(socketserver.StreamRequestHandler):
+    """In the place of the service egress, which has tests of its own: content with every policy."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        self.wfile.write(b'{"unknown": []}\n')
+
+
+def serve_egress(folder: Path) -> None:
+    folder.mkdir()
+    server = socketserver.ThreadingUnixStreamServer(str(folder / "egress.sock"), _Content)
+    (folder / "egress.sock").chmod(0o666)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def remove() -> None:

@@ -21,7 +21,7 @@ def test_every_service_is_healthy(stack):
     document = json.loads(stack.wodctl("status", "--json").stdout)
     assert document["url"] == stack.url
     assert {service["name"] for service in document["services"]} == {
-        "db", "doorman", "firewall", "gate", "hub", "intake", "mail", "proxy", "worker",
+        "db", "doorman", "egress", "fail2ban", "firewall", "gate", "hub", "intake", "mail", "proxy", "worker",
     }  # fmt: skip
     for service in document["services"]:
         assert (service["state"], service["health"]) == ("running", "healthy"), service

@@ -163,6 +163,7 @@ class Workshops(World):
             ldap=name == "WKSHP-Ldap",
             varpass=name == "WKSHP-Told",
             compile=self.compile,
+            egress={"Lab": (), "Ldap": ("pypi.org", "unknown.example.net")}.get(name.partition("-")[2]),
         )
         return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=flags)
 
@@ -248,6 +249,15 @@ class Appliances(World):
 
     def notebooks(self, seat: int) -> list[bytes]:
         return []
+
+
+class Egress(World):
+    """Whom it is told; `open` says nothing, so that tests about others need not name it."""
+
+    def allow(self, seat: int, places: Any) -> list[str]:
+        if places is not None:
+            self._do(f"seat {seat} may reach {', '.join(places) or 'nothing'}")
+        return [place for place in places or () if place.startswith("unknown")]
 
 
 class Directory(World):
@@ -358,7 +368,8 @@ class Stand:
         self.scripts.kinds, self.scripts.failing = self.kinds, self.failing
         appliances = Appliances(self.done, self.trouble_at, self.trouble)
         return Site(
-            settings, self.register, self.register, hub, homes, workshops, self.scripts, appliances, self.passwords,
+            settings, self.register, self.register, hub, homes, workshops, self.scripts, appliances,
+            Egress(self.done, self.trouble_at, self.trouble), self.passwords,
             self.portal, directory if self.has_directory else None, self.fixed_password,
         )  # fmt: skip
 
@@ -374,6 +385,25 @@ def leased_to(stand: Stand, customer: int, **changes: Any) -> Iterator[None]:
     held = Seat(3, "ready", "WKSHP-Welcome101", "WKSHP", customer, later)
     stand.register.seat_3 = replace(held, **changes)
     yield
+
+
+def test_where_a_seat_may_go_is_settled_before_anything_of_the_lease_runs(stand: Stand) -> None:
+    """After the former server is gone and before home, appliance and server; without it there is no seat."""
+    stand.order("CREATE", workshop="WKSHP-Lab")
+    place = stand.done.index("seat 3 may reach nothing")
+    before, after = stand.done[:place], stand.done[place + 1 :]
+    assert {"hub forgets student3", "no appliance of seat 3"} <= set(before)
+    assert {"appliance of seat 3", "home of student3 for 2003:2003", "jvm of student3"} <= set(after)
+    other = Stand(trouble_at="seat 3 may reach nothing")
+    assert other.order("CREATE", workshop="WKSHP-Lab").state != "done"
+    assert not any(done.startswith(("jvm", "home of", "appliance of")) for done in other.done)
+
+
+def test_a_name_without_an_address_is_told(stand: Stand) -> None:
+    """The seat is made, and the operator reads why something may be out of its reach."""
+    action = stand.order("CREATE", workshop="WKSHP-Ldap")
+    assert action.state == "done"
+    assert "unknown.example.net, which the workshop may reach, has no address" in action.reason
 
 
 def test_create_makes_a_seat_ready_in_order(stand: Stand) -> None:
@@ -434,6 +464,7 @@ def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
     assert stand.order("CREATE").phases == [
         "claim",
         "close",
+        "egress",
         "password",
         "prepare",
         "home",

@@ -95,6 +95,14 @@ def test_nothing_to_compile_may_be_written_in_several_ways(tmp_path: Path, text:
         ("range: [1, 2, 3]", "range is '[1, 2, 3]': expected the first and the last seat"),
         ("duration: -1", "duration is '-1': expected hours"),
         ("duration: .inf", "duration is 'inf': expected hours"),
+        ("egress: closed", "egress is 'closed': expected open, none, or a list of names"),
+        ("egress: []", "expected open, none"),
+        ("egress: [open, pypi.org]", "expected open, none"),
+        ("egress: [https://pypi.org]", "expected open, none"),
+        ("egress: [192.0.2.300]", "expected open, none"),
+        ("egress: ['2001:db8::/32']", "expected open, none"),
+        ("egress: [192.0.2.1/24]", "expected open, none"),
+        ('egress: ["a.b; accept"]', "expected open, none"),
         ("- a\n- b", "holds a list: expected lines of `key: value`"),
         ("name: [unclosed\n", "WKSHP-X/wod.yml is not YAML"),
         (b"name: \xff\n", "WKSHP-X/wod.yml is not UTF-8"),
@@ -108,6 +116,20 @@ def test_a_wrong_value_is_told_with_its_file(tmp_path: Path, text: str | bytes, 
         described(tmp_path, text)
     assert told in caught.value.message
     assert "WKSHP-X/wod.yml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", None),
+        ("egress: open", None),
+        ("egress: none", ()),
+        ("egress: [PyPI.org., 192.0.2.0/24, 198.51.100.7]", ("pypi.org", "192.0.2.0/24", "198.51.100.7")),
+    ],
+)
+def test_a_workshop_says_where_its_seats_may_go(tmp_path: Path, text: str, places: tuple[str, ...] | None):
+    """Anywhere, nowhere, or to some names, addresses and networks."""
+    assert described(tmp_path, text).metadata.egress == places
 
 
 def test_a_challenge_is_the_same_folder(tmp_path: Path):
@@ -191,7 +213,10 @@ def test_an_unknown_workshop_is_refused_with_advice(tmp_path: Path):
 
 def test_the_samples_have_complete_descriptions():
     """Each names every key that portals know; it is offered unless its appliance has yet to be built."""
-    keys = set(Workshop.__dataclass_fields__["metadata"].type.__dataclass_fields__) - {"lab"}  # ours alone
+    keys = set(Workshop.__dataclass_fields__["metadata"].type.__dataclass_fields__) - {
+        "egress",
+        "lab",
+    }  # ours
     for workshop in Catalogue(SAMPLES).all():
         needs = SAMPLES.parents[1] / "images" / "appliances" / workshop.name.removeprefix("WKSHP-")
         assert workshop.metadata.active != needs.is_dir(), workshop.name

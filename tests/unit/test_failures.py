@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 
@@ -9,7 +10,8 @@ from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "images" / "hub"))
 
-from wod_hub.failures import FORGOTTEN_AFTER, KEPT, Failures, Guesser
+from wod_hub.failures import FORGOTTEN_AFTER, FREE_TRIES, KEPT, SEATS_TRIED, Failures, Guesser
+from wod_hub.origin import client_address
 
 STRANGER = Guesser("student3", "198.51.100.7")
 
@@ -84,3 +86,42 @@ def test_what_is_remembered_is_bounded(clock: Clock) -> None:
         failures.add(Guesser("student3", str(number)))
     assert failures.pause(STRANGER) == 0
     assert len(failures._known) == KEPT
+
+
+def test_typing_errors_are_not_noted_and_trying_on_is(clock: Clock) -> None:
+    """What is free is nobody's business; from then on each try counts, the participant's elsewhere does not."""
+    assert not after(FREE_TRIES - 1, clock).tries_on(STRANGER)
+    failures = after(FREE_TRIES, clock)
+    assert failures.tries_on(STRANGER)
+    assert not failures.tries_on(Guesser("student4", STRANGER.place))
+    assert not failures.tries_on(Guesser(STRANGER.seat, "203.0.113.9"))
+
+
+def test_who_tries_seat_after_seat_is_noted(clock: Clock) -> None:
+    """However few passwords he gives for each; a class, of whom somebody gets in now and then, is not taken for him."""
+    failures, school = Failures(clock), Failures(clock)
+    for number in range(SEATS_TRIED):
+        failures.add(Guesser(f"student{number}", STRANGER.place))
+        school.add(Guesser(f"student{number}", STRANGER.place))
+        if number == 30:
+            school.forget(Guesser("student1", STRANGER.place))
+    assert failures.tries_on(Guesser("student99", STRANGER.place))
+    assert not school.tries_on(Guesser("student99", STRANGER.place))
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7, 10.0.0.2", "198.51.100.7"),
+        ("192.0.2.66, 198.51.100.7, 10.0.0.3, 10.0.0.2", "198.51.100.7"),
+        ("192.0.2.66, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("student3\n, 10.0.0.2", "10.0.0.2"),
+        ("", "172.18.0.5"),
+        ("nonsense", "172.18.0.5"),
+    ],
+)
+def test_the_address_of_a_browser_is_told_by_those_whom_we_trust(forwarded: str, client: str) -> None:
+    """What anybody before the last stranger claims does not count, and text that is no address is nobody's."""
+    assert client_address("172.18.0.5", forwarded, [ip_network("10.0.0.0/8")]) == client

@@ -70,6 +70,12 @@ class Appliances(Protocol):
     def notebooks(self, seat: int) -> Sequence[bytes]: ...
 
 
+class Egress(Protocol):
+    """Where seats may go outside."""
+
+    def allow(self, seat: int, places: Sequence[str] | None) -> Sequence[str]: ...
+
+
 class Workshop(Protocol):
     """A workshop as the catalogue knows it."""
 
@@ -185,6 +191,7 @@ class Site:
     workshops: Workshops
     scripts: Scripts
     appliances: Appliances
+    egress: Egress
     passwords: Passwords
     registration: Registration | None = None
     directory: Directory | None = None

@@ -17,7 +17,7 @@ from wodctl.model.settings import Entry, Layer, Settings
 OPTIONS_FILE = "options.yml"
 """What `wodctl up` was told by options, remembered for the commands that follow; below the state directory."""
 
-SECRETS = ("VAULTPWD", "WODLDAPPWD")
+SECRETS = ("OPNSENSEKEY", "OPNSENSESEC", "VAULTPWD", "WODLDAPPWD")
 """Under these names private repositories may hold passwords of the site: they must not become settings, which
 notebooks can show. Here they are files."""
 

@@ -44,10 +44,12 @@ class Engine:
                 hint="`./wod up --install-engine` installs it.",
             ) from None
 
-    def compose(self, file: Path, environment_file: Path, words: Sequence[str], *, show: bool = False) -> str:
+    def compose(
+        self, files: Sequence[Path], environment_file: Path, words: Sequence[str], *, show: bool = False
+    ) -> str:
         """Run `docker compose` on the stack and return what it prints. Raises ProgramFailed."""
         plain = [] if sys.stdout.isatty() else ["--ansi=never"]
-        start = ["docker", "compose", *plain, "-p", self.project, "-f", str(file)]
+        start = ["docker", "compose", *plain, "-p", self.project, *(f"--file={file}" for file in files)]
         start += ["--env-file", str(environment_file)]
         return process.run([*start, *words], show=show)
 
@@ -88,12 +90,17 @@ class Engine:
 
         Raises StackProblem if the worker does not run, ProgramFailed as the program ends.
         """
-        running = [c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == "worker"
-                   and c["State"]["Running"]]  # fmt: skip
-        if not running:
-            raise StackProblem("The service worker does not run.", hint="`wodctl up` starts it.")
         who = f"--user={WORKER_UID}:{DATA_GID}"
-        process.run(["docker", "exec", "--interactive", who, running[0]["Id"], *words], text=f"{text}\n")
+        container = self.running("worker")
+        process.run(["docker", "exec", "--interactive", who, container, *words], text=f"{text}\n")
+
+    def running(self, service: str) -> str:
+        """The id of the container of a service. Raises StackProblem if it does not run."""
+        for container in self.containers():
+            name = container["Config"]["Labels"]["com.docker.compose.service"]
+            if name == service and container["State"]["Running"]:
+                return str(container["Id"])
+        raise StackProblem(f"The service {service} does not run.", hint="`wodctl up` starts it.")
 
     def memory_of_seat(self, number: int) -> int:
         """Memory in bytes of a seat's server. Raises EngineProblem if it does not run."""
@@ -124,16 +131,25 @@ class Engine:
     def free_seat_network(self, seats: int) -> str:
         """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
         a quarter of it would not hold that many seats."""
-        prefix = min(20, 30 - (seats + FIRST_PLACE).bit_length())
+        found = self.free_network(min(20, 30 - (seats + FIRST_PLACE).bit_length()))
+        if found is None:
+            raise StackProblem(
+                "No free network for the seats was found within 10.213.0.0/16.",
+                hint="Set WODSEATNETWORK to a private network with room for every seat, such as 10.99.0.0/20.",
+            )
+        return found
+
+    def free_network(self, prefix: int) -> str | None:
+        """A network of that size within 10.213.0.0/16 that neither the engine nor a route of the host uses.
+
+        The engine's own pools end at 31 networks.
+        """
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
         whole = ipaddress.ip_network("10.213.0.0/16")
         for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
             if not any(candidate.overlaps(network) for network in taken):
                 return str(candidate)
-        raise StackProblem(
-            "No free network for the seats was found within 10.213.0.0/16.",
-            hint="Set WODSEATNETWORK to a private network with room for every seat, such as 10.99.0.0/20.",
-        )
+        return None
 
     def _subnets(self) -> list[str]:
         ids = process.run(["docker", "network", "ls", "--quiet"]).split()

@@ -18,7 +18,7 @@ from wodctl.errors import ActionFailed, Unavailable
 from wodctl.model import seat_pass
 
 HUB_API = "http://hub:8081/hub/api"
-PROXY = "http://proxy:8000"
+PROXY = "http://proxy:8001"
 
 CALL_TIMEOUT = 30.0
 """Seconds for the hub's answer to a call that starts or stops nothing."""

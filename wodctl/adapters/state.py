@@ -3,25 +3,31 @@
 import base64
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
+from wodctl.model import docker_host, proxy
+from wodctl.model.docker_host import DockerHost
 from wodctl.model.settings import Settings
 
-DB, HUB, MAIL, PROXY, WORKER, GATE, DOORMAN, API = 1800, 1801, 1802, 1803, 1804, 1805, 1809, 1810
-"""Uids and gids of the services, as in images/base/Dockerfile and, for the last two, their own."""
+DB, HUB, MAIL, PROXY, WORKER = 1800, 1801, 1802, 1803, 1804
+GATE, DOORMAN, API, FAIL2BAN = 1805, 1809, 1810, 1816
+"""Uids and gids of the services, as in images/base/Dockerfile and, for the last three, their own."""
 # The repositories are the operator's, and the service has his uid, but for root: that is no uid for a service.
 FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
@@ -45,11 +51,12 @@ _READ_BY = {
                "WODAPIDBRATE", "WODAPIDBUSER", "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN",
                "WODFEEXTPORT", "WODFEEXTPROTO", "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER",
                "WODSMTPHOST", "WODSMTPPORT", "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "doorman": ("BRANDING", "BRANDINGCOLOR"),
     "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
             "WODBEEXTPORT", "WODBEEXTPROTO", "WODCOOKIEDAYS", "WODLEASEWARNING", "WODSEATCPUS", "WODSEATMEMORY",
-            "WODSEATPIDS", "WODSEATSTARTS", "WODUSERMAX", "WODUSERMIN"),
+            "WODSEATPIDS", "WODSEATSTARTS", "WODTLS", "WODTRUSTEDPROXIES", "WODUSERMAX", "WODUSERMIN"),
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
@@ -68,25 +75,41 @@ FOLDERS = (
     Owned("conf", -1, -1, 0o755),
     Owned("rendered", -1, -1, 0o755),
     Owned("rendered/appliances", -1, -1, 0o755),
+    Owned("rendered/fail2ban", -1, -1, 0o755),
     Owned("rendered/postfix", -1, -1, 0o755),
     Owned("secrets", -1, -1, 0o700),
     Owned("secrets/api-db", -1, -1, 0o700),
     Owned("secrets/doorman", -1, -1, 0o700),
+    Owned("secrets/fail2ban", -1, -1, 0o700),
     Owned("secrets/hub", -1, -1, 0o700),
+    # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
+    Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
+    Owned(docker_host.FOLDER, os.geteuid(), GATE, 0o750),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
     Owned("secrets/scripts", -1, -1, 0o700),
     Owned("run", -1, -1, 0o755),
     # The owner is who runs us: his commands ask the database.
     Owned("run/db", os.geteuid(), DATA, 0o770),
+    # Who was refused, as the hub and the mail service note it for fail2ban; whom that bans, and the host's addresses.
+    Owned("run/logins", HUB, FAIL2BAN, 0o2750),
+    Owned("run/refusals", 0, FAIL2BAN, 0o2750),
+    Owned("run/bans", FAIL2BAN, FAIL2BAN, 0o755),
+    Owned("run/firewall", 0, 0, 0o755),
+    # Root's, who has no right in there to pass over permissions.
+    Owned("run/egress", 0, WORKER, 0o2750),
     Owned("run/intake", MAIL, MAIL, 0o700),
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
+    Owned("run/gate/worker/elsewhere", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
+    Owned("data/bans", FAIL2BAN, FAIL2BAN, 0o700),
+    Owned("data/certificates", PROXY, PROXY, 0o700),
     Owned("data/db", DB, DB, 0o700),
+    Owned("data/egress", 0, 0, 0o755),
     Owned("data/mail", 0, 0, 0o755),
     Owned(repositories.FOLDER, -1, -1, 0o755),
     Owned(f"{repositories.FOLDER}/public", FETCH, FETCH, 0o755),
@@ -139,6 +162,9 @@ class StateDirectory:
             Owned("secrets/hub/admin-token", HUB, HUB, 0o400): token,
             Owned("secrets/worker/hub-token", WORKER, WORKER, 0o400): token,
             Owned(VAULT_PASSWORD, WORKER, WORKER, 0o400): "",
+            # The operator's to fill in, with what his OPNsense knows.
+            Owned("secrets/fail2ban/opnsense-key", FAIL2BAN, FAIL2BAN, 0o400): "",
+            Owned("secrets/fail2ban/opnsense-secret", FAIL2BAN, FAIL2BAN, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
             Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
             Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
@@ -159,6 +185,23 @@ class StateDirectory:
                 self._write(self.path / owned.path, text, mode=0o600)
         self._ensure_owned(wanted, base_image)
         return self._mark(wanted)
+
+    def ensure_host_keys(self, hosts: Iterable[DockerHost], base_image: str) -> None:
+        """The gate may read what opens other Docker hosts, each in a folder of its own, for the operator to fill.
+
+        Raises ConfigProblem for a host without its files.
+        """
+        for host in hosts:
+            folder = f"{docker_host.FOLDER}/{host.name}"
+            (self.path / folder).mkdir(exist_ok=True)
+            missing = [name for name in host.files if not (self.path / folder / name).is_file()]
+            if missing:
+                raise ConfigProblem(
+                    f"The Docker host {host.name} (WODAPPLIANCEHOSTS) cannot be reached without {', '.join(missing)}.",
+                    hint=f"Write them into {self.path / folder}/; docs/appliances.md says what they are.",
+                )
+            files = [Owned(f"{folder}/{name}", os.geteuid(), GATE, 0o440) for name in host.files]
+            self._ensure_owned([Owned(folder, os.geteuid(), GATE, 0o750), *files], base_image)
 
     def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
         """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
@@ -191,9 +234,9 @@ class StateDirectory:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
         return _fingerprint("\n".join(made))
 
-    def has_secret(self, name: str) -> bool:
-        """Whether the operator has filled in that secret of the worker."""
-        path = self.path / "secrets/worker" / name
+    def has_secret(self, name: str, service: str = "worker") -> bool:
+        """Whether the operator has filled in that secret of the service."""
+        path = self.path / "secrets" / service / name
         return path.exists() and path.stat().st_size > 1
 
     def render(self, settings: Settings) -> dict[str, str]:
@@ -204,22 +247,74 @@ class StateDirectory:
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
         for name in ("api-db", "hub"):
             own[name]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
+        if settings.WODTLS != "off":
+            # The proxy is the only one who comes to it from outside then, and says who he speaks for.
+            own["api-db"]["WODAPIDBPROXIES"] = ["*"]
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)
-        names = settings.variables | {"mail_networks": mail_networks(settings)}
+        base = yaml.safe_load((self.root / "conf" / "traefik" / "traefik.yml").read_text())
+        read["proxy"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
+        self._write(rendered / "traefik.yml", read["proxy"], mode=0o644)
+        names = settings.variables | {
+            "mail_networks": mail_networks(settings),
+            "never_banned": never_banned(settings),
+        }
+        for service, folder in (("fail2ban", "fail2ban"), ("mail", "postfix")):
+            read[service] = self._render_templates(folder, names)
+        return {name: _fingerprint(text) for name, text in read.items()}
+
+    def _render_templates(self, folder: str, names: dict[str, Any]) -> str:
+        """Write what the templates in a folder of conf give; returns the texts, one after the other."""
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(self.root / "conf" / "postfix"),
+            loader=jinja2.FileSystemLoader(self.root / "conf" / folder),
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - main.cf is no HTML; the settings' grammar keeps line ends out
         )
-        postfix = ""
+        whole = ""
         for template in sorted(environment.list_templates(extensions=["j2"])):
             text = environment.get_template(template).render(names)
-            self._write(rendered / "postfix" / template.removesuffix(".j2"), text, mode=0o644)
-            postfix += text
-        return {name: _fingerprint(text) for name, text in (read | {"mail": postfix}).items()}
+            self._write(self.path / "rendered" / folder / template.removesuffix(".j2"), text, mode=0o644)
+            whole += text
+        return whole
+
+    def ensure_certificate(self, text: bytes, base_image: str) -> str:
+        """Give the proxy certificate and key in one file; returns its name, which is that of no other certificate.
+
+        The file has its content at once or does not exist; those of former certificates are for `forget_certificates`.
+        """
+        name = f"{hashlib.sha256(text).hexdigest()[:16]}.pem"
+        path = self.path / "secrets" / "proxy" / name
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        self._ensure_owned([Owned(f"secrets/proxy/{name}", PROXY, PROXY, 0o400)], base_image)
+        return name
+
+    def forget_certificates(self, kept: str | None) -> None:
+        """Remove the certificates that the proxy does not use any more."""
+        for path in (self.path / "secrets" / "proxy").iterdir():
+            if path.name != kept:
+                path.unlink()
+
+    def ensure_site_routes(self, document: Mapping[str, Any], base_image: str) -> None:
+        """Put what of the proxy's configuration follows from the settings beside the hub's routes; live at once."""
+        text = json.dumps(document, indent=1) + "\n"
+        if os.geteuid() == 0:
+            self._write(self.path / "data" / "routes" / "site.yaml", text, mode=0o640)
+            return
+        self._write(self.path / "rendered" / "site.yaml", text, mode=0o644)
+        # In one step: the proxy looks at every file of the folder as soon as it is there.
+        there = "/state/data/routes/site"
+        self._as_root(base_image, ["cp", "/state/rendered/site.yaml", f"{there}.new"])
+        self._as_root(base_image, ["chmod", "640", f"{there}.new"])
+        self._as_root(base_image, ["mv", f"{there}.new", f"{there}.yaml"])
 
     def has_other_settings(self, settings: Settings) -> bool:
         """Whether the services were given other settings than these; False before the first `up`."""
@@ -352,6 +447,18 @@ def mail_networks(settings: Settings) -> list[str]:
     if settings.WODTYPE == "backend" and settings.WODAPIDBFQDN != settings.WODBEFQDN:
         found |= dict.fromkeys(_addresses(settings.WODAPIDBFQDN))
     return list(found)
+
+
+def never_banned(settings: Settings) -> list[str]:
+    """Addresses and networks that no ban concerns: portals, proxies, whom the site trusts, and the host by itself."""
+    named = ["127.0.0.0/8", *mail_networks(settings), *settings.WODTRUSTEDPROXIES, *settings.WODBANNEVER]
+    networks = [ipaddress.ip_network(network) for network in named]
+    # Each address once: packet filters take no networks that overlap.
+    found = [
+        *ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    return [str(network) for network in found]
 
 
 def _address_of(interface: str) -> list[str]:

@@ -113,11 +113,11 @@ def _variables(site: Site) -> dict[str, Any]:
         "wod_host_name": settings.WODBEEXTFQDN if _is_a_name(settings.WODBEEXTFQDN) else "",
         "wod_host_firewall": settings.WODHOSTFIREWALL,
         "wod_host_ports": settings.WODHOSTPORTS,
-        "wod_host_published": _published(settings),
+        "wod_host_published": published_ports(settings),
     }
 
 
-def _published(settings: Settings) -> list[dict[str, Any]]:
+def published_ports(settings: Settings) -> list[dict[str, Any]]:
     """The ports of the stack and who may reach them; an empty list of networks means everybody."""
     found: list[dict[str, Any]] = []
     if settings.WODTYPE != "api-db":
@@ -126,8 +126,10 @@ def _published(settings: Settings) -> list[dict[str, Any]]:
             {"port": str(settings.WODPOSTPORT), "networks": mail_networks(settings)},
         ]
         found += [{"port": settings.WODPORTPOOL, "networks": []}] if settings.WODPORTPOOL else []
-    if settings.WODTYPE != "backend":
+    if settings.serves_api:
         found.append({"port": str(settings.WODAPIDBPORT), "networks": []})
+    if settings.WODTLS != "off" and settings.WODHTTPPORT:
+        found.append({"port": str(settings.WODHTTPPORT), "networks": []})
     return found
 
 

@@ -105,7 +105,7 @@ def _workshops(site: Site) -> list[dict[str, Any]]:
     found = []
     for workshop in site.workshops.catalogue().all():
         values = dataclasses.asdict(workshop.metadata)
-        for ours in ("lab", "secrets"):  # of no interest to a portal, and not in its tables
+        for ours in ("egress", "lab", "secrets"):  # of no interest to a portal, and not in its tables
             del values[ours]
         values |= {
             "notebook": workshop.name,

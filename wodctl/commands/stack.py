@@ -6,29 +6,40 @@ import json
 import os
 import socket
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from wodctl.adapters import configuration
+from wodctl.adapters import certificate, configuration
+from wodctl.adapters.certificate import Certificate
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
-from wodctl.adapters.state import StateDirectory, fetched
-from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.adapters.state import StateDirectory, fetched, never_banned
+from wodctl.commands.appliance import (
+    deliver_elsewhere,
+    ensure_current,
+    folder_of,
+    remove_elsewhere,
+    render_appliances,
+    render_reach,
+)
+from wodctl.commands.host import published_ports
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
 from wodctl.commands.registration import serves_registrations, update_catalogue
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.student import take_back
 from wodctl.errors import ConfigProblem, StackProblem, UsageProblem
+from wodctl.model import proxy
 from wodctl.model.backend import backends
 from wodctl.model.manifest import plain_name
 from wodctl.model.seat import user_name
-from wodctl.model.settings import TYPES, size_in_bytes
+from wodctl.model.settings import TYPES, WAYS_TO_TLS, Settings, size_in_bytes
 
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 FIXED = "One password opens every seat (secrets/worker/fixed-password): for a test event only."
@@ -83,6 +94,9 @@ class Addresses(Address):
 @click.option("-c", "--any-certificate", is_flag=True, help="Accept any certificate of the registration API.")
 @click.option("-u", "--user", metavar="NAME", help="Local part of the address of action mails (WODUSER).")
 @click.option("-p", "--post-port", type=int, metavar="PORT", help="Port of action mails (WODPOSTPORT).")
+@click.option("--tls", type=click.Choice(WAYS_TO_TLS), help="Where the certificate comes from (WODTLS).")
+@click.option("--certificate", type=click.Path(path_type=Path), help="With --tls files: WODTLSCERT.")
+@click.option("--key", type=click.Path(path_type=Path), help="With --tls files: WODTLSKEY.")
 @click.option("-s", "--sender", metavar="ADDRESS", help="Envelope sender of action mails (WODSENDER).")
 @pass_site
 def up(site: Site, **options: Any) -> None:
@@ -96,6 +110,7 @@ def up(site: Site, **options: Any) -> None:
       wodctl up
       wodctl up -g staging -b jup.example.net:8000 -s portal@example.net
       wodctl up -t all
+      wodctl up -b jup.example.net --tls files --certificate fullchain.pem --key privkey.pem
       wodctl up -t api-db -b one.example.net,two.example.net:8000:https
     """
     site.options = given = settings_of(options)
@@ -104,6 +119,7 @@ def up(site: Site, **options: Any) -> None:
     state = StateDirectory(site.state, site.root)
     with state.locked():
         _ensure_same_site(site, state)
+        given_certificate = _certificate(settings)
         _ensure_ports_free(site)
         state.remember("project", site.project)
         ensure_fetched(site)
@@ -116,6 +132,7 @@ def up(site: Site, **options: Any) -> None:
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
+        state.ensure_host_keys(settings.docker_hosts, base)
         if served:
             api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
         if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
@@ -128,19 +145,32 @@ def up(site: Site, **options: Any) -> None:
                 f"WODLDAPSRVNAME is set, but the password of {settings.WODLDAPBINDDN} is not known.",
                 hint=f"Write it into {site.state}/secrets/worker/ldap-password, on one line.",
             )
+        if settings.OPNSENSEIP and not (
+            state.has_secret("opnsense-key", "fail2ban") and state.has_secret("opnsense-secret", "fail2ban")
+        ):
+            raise ConfigProblem(
+                "OPNSENSEIP is set, but the key and secret of its API are not known.",
+                hint=f"Write them into {site.state}/secrets/fail2ban/opnsense-key and opnsense-secret, one line each.",
+            )
         if state.has_secret("fixed-password"):
             click.secho(FIXED, fg="red", err=True)
         fingerprints = state.render(settings)
+        in_use = state.ensure_certificate(given_certificate.text, base) if given_certificate else None
+        state.ensure_site_routes(proxy.dynamic(settings, in_use), base)
         for name in settings.WODAPPLIANCES:
             ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
         render_appliances(site)
+        deliver_elsewhere(site)
         environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         if served:
             environment["WOD_SECRETS_API"] = api_secrets
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
+        render_reach(site)
         click.echo("Starting the services …")
         _start(site, file)
+        state.forget_certificates(in_use)
+        state.remember("certificate", f"{given_certificate.until:%Y-%m-%d}" if given_certificate else "")
         disk = _ensure_disk_quotas(site, state, base)
         if settings.CLEAN:
             _take_back_all(site)
@@ -165,11 +195,13 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
     site.engine.remove([container["Id"] for container in site.engine.lent()])
+    remove_elsewhere(site)
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     if "firewall" in _wanted(site):
-        _compose(site, file, ["stop", "firewall"])
-        _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
+        _compose(site, file, ["stop", "firewall", "egress"])
+        for name in ("firewall", "egress"):
+            _compose(site, file, ["run", "--rm", "--no-deps", name, "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
     if volumes:
         base = site.builder.tag("base")
@@ -208,6 +240,7 @@ def status(context: click.Context, as_json: bool) -> None:
     else:
         _print_services(site, services)
         click.echo(f"Disk: {disk or 'not known yet'}")
+        click.secho(f"TLS: {_tls(site)}", fg="red" if _expires_soon(site) else None)
         for one in repositories:
             if one.problem:
                 used = f"{one.commit[:12]} stays in use" if one.commit else "nothing is in use"
@@ -254,7 +287,7 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         for what, value in (options[option] or {}).items():
             found[f"WOD{part}{what}"] = int(value) if what == "PORT" and value.isdigit() else value
     for option, name in (("group", "WODGROUP"), ("user", "WODUSER"), ("post_port", "WODPOSTPORT"),
-                         ("sender", "WODSENDER")):  # fmt: skip
+                         ("sender", "WODSENDER"), ("tls", "WODTLS")):  # fmt: skip
         if options[option] is not None:
             found[name] = options[option]
     if options["kind"] is not None:
@@ -265,6 +298,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if options["kind"] != "api-db":
             raise UsageProblem("-b names several backends.", hint="Only `-t api-db` serves more than one.")
         found["WODBACKENDS"] = [":".join(map(str, one.values())) for one in options["backend"]]
+    for option, name in (("certificate", "WODTLSCERT"), ("key", "WODTLSKEY")):
+        if options[option] is not None:
+            found[name] = str(options[option].absolute())
     if options["any_certificate"]:
         found["WODCURLOPT"] = "-k"
     if options["number"] is not None:
@@ -291,9 +327,12 @@ def _ensure_same_site(site: Site, state: StateDirectory) -> None:
 
 def _ensure_ports_free(site: Site) -> None:
     held = site.engine.published_ports()
-    for name, service in (("WODBEPORT", "proxy"), ("WODPOSTPORT", "mail"), ("WODAPIDBPORT", "api-db")):
-        port = getattr(site.settings, name)
-        if port in held or service not in _wanted(site):
+    settings = site.settings
+    wanted = {"WODBEPORT": settings.WODTYPE != "api-db", "WODPOSTPORT": settings.WODTYPE != "api-db",
+              "WODAPIDBPORT": settings.serves_api, "WODHTTPPORT": settings.WODTLS != "off"}  # fmt: skip
+    for name, is_wanted in wanted.items():
+        port = getattr(settings, name)
+        if port in held or not is_wanted or not port:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -326,9 +365,13 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WOD_SEAT_RANGE": str(last_quarter),
         "WOD_HUB_ADDRESS": str(network[HUB_HOST]),
         "WOD_PROXY_ADDRESS": str(network[PROXY_HOST]),
+        "WOD_BAN_PORTS": ",".join(entry["port"] for entry in published_ports(settings)),
+        "WOD_BAN_NEVER": ",".join(network for network in never_banned(settings) if ":" not in network),
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_DOCKER_HOSTS": " ".join(settings.WODAPPLIANCEHOSTS),
+        "WOD_GATES_ELSEWHERE": str(int(bool(settings.WODAPPLIANCEHOSTS))),
         "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
         "WOD_LAB_KERNELS": " ".join(
             f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
@@ -336,6 +379,7 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WODBEPORT": str(settings.WODBEPORT),
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         "WODAPIDBPORT": str(settings.WODAPIDBPORT),
+        "WODHTTPPORT": str(settings.WODHTTPPORT),
         "WOD_OWN_SCHEDULER": "yes" if settings.WODTYPE == "all" else "",
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
@@ -366,7 +410,18 @@ def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = No
     """Run Compose. On a terminal it draws what it does; elsewhere its hundred lines would only hide ours."""
     shown = sys.stderr.isatty() if show is None else show
     words = ["--profile", PROFILE, *words]
-    site.engine.compose(site.root / "compose" / "stack.yml", file, words, show=shown)
+    site.engine.compose(
+        [site.root / "compose" / name for name in _compose_files(site)], file, words, show=shown
+    )
+
+
+def _compose_files(site: Site) -> list[str]:
+    """The files of compose/ that make up this site."""
+    settings = site.settings
+    if settings.WODTLS == "off":
+        return ["stack.yml"]
+    redirecting = ["tls-redirect.yml"] if settings.WODHTTPPORT else []
+    return ["stack.yml", "tls.yml", *redirecting, *(["tls-api-db.yml"] if settings.serves_api else [])]
 
 
 def _start(site: Site, file: Path) -> None:
@@ -378,14 +433,16 @@ def _start(site: Site, file: Path) -> None:
             _compose(site, file, ["rm", "--stop", "--force", *unwanted])
         words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
         _compose(site, file, [*words, *sorted(wanted)])
-    except ProgramFailed:
+    except ProgramFailed as failure:
         ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
             ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill)
             or "one of them"
         )
+        # On a terminal the operator has seen it already.
+        said = failure.output.strip().splitlines()[-1:]
         raise StackProblem(
-            f"Not every service became healthy: {names}.",
+            f"Not every service became healthy: {names}." + "".join(f" Compose: {line}" for line in said),
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
         ) from None
 
@@ -413,9 +470,16 @@ def _wanted(site: Site) -> set[str]:
     registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
     fetching = {"fetch"} if fetched(site.settings) else set()
     if site.settings.WODTYPE == "api-db":
-        return registration | fetching | {"db"}
-    backend = set(services) - registration - {"fetch"}
-    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+        # The proxy, and the doorman whom it waits for, for the sake of TLS alone.
+        return (
+            registration
+            | fetching
+            | {"db"}
+            | ({"proxy", "doorman"} if site.settings.WODTLS != "off" else set())
+        )
+    elsewhere = {"gate-elsewhere"} if site.settings.docker_hosts else set()
+    backend = set(services) - registration - {"fetch", "gate-elsewhere"}
+    return backend | elsewhere | fetching | (registration if site.settings.WODTYPE == "all" else set())
 
 
 def _stack(site: Site) -> dict[str, Any]:
@@ -427,11 +491,11 @@ def _stack(site: Site) -> dict[str, Any]:
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
     wanted = _wanted(site)
-    # Each service has an image of its name, but for the intake, which is in that of the mail service.
+    # Each service has an image of its name, but for those that share another's.
     needed = (
         {"base"}
         | ({"lab", "compiler", "export"} if "hub" in wanted else set())
-        | (wanted - {"intake", "scheduler"})
+        | (wanted - {"egress", "gate-elsewhere", "intake", "scheduler"})
     )
     return [name for name in site.builder.images() if name in needed or name == "fetch"]
 
@@ -478,18 +542,53 @@ def _ensure_disk_quotas(site: Site, state: StateDirectory, base_image: str) -> s
     return said
 
 
+def _certificate(settings: Settings) -> Certificate | None:
+    """The certificate that the operator has handed us, if he has; raises ConfigProblem unless it is good."""
+    if settings.WODTLS != "files":
+        return None
+    return certificate.read(
+        Path(settings.WODTLSCERT), Path(settings.WODTLSKEY), proxy.names(settings), datetime.now(timezone.utc)
+    )
+
+
+def _expires_soon(site: Site) -> bool:
+    """Whether the operator's certificate is good for less than a fortnight."""
+    until = StateDirectory(site.state, site.root).remembered("certificate")
+    left = datetime.fromisoformat(until) - datetime.now() if until else timedelta.max
+    return site.settings.WODTLS == "files" and left < timedelta(days=14)
+
+
+def _tls(site: Site) -> str:
+    """What becomes of what is sent, in a line."""
+    settings = site.settings
+    until = StateDirectory(site.state, site.root).remembered("certificate")
+    if settings.WODTLS == "files":
+        return f"on, with the certificate {settings.WODTLSCERT}, good until {until}; then run `up` with a new one"
+    if settings.WODTLS == "acme":
+        authority = settings.WODACMEDIRECTORY or "Let's Encrypt"
+        return f"on, certificates from {authority}, renewed by the proxy"
+    if settings.WODBEEXTPROTO == "https":
+        return (
+            "ends in front of this host (WODBEEXTPROTO is https); from there to here everything can be read"
+        )
+    return (
+        "off: passwords and work can be read on the way; only for networks that you trust (docs/operators.md)"
+    )
+
+
 def _say_ready(site: Site, disk: str) -> None:
     s = site.settings
     lines = ["", "Ready."]
     if s.WODTYPE != "api-db":
         lines += [
             f"  Participants log in at   {site.url}",
+            f"  TLS                      {_tls(site)}",
             f"  Action mails go to       {s.WODUSER}@{s.WODBEEXTFQDN}, port {s.WODPOSTPORT}, from {s.WODSENDER}",
             f"  Seats                    student{s.WODUSERMIN} to student{s.WODUSERMAX}, data in {site.state}/data",
             f"  Disk                     {disk}",
         ]
     if s.WODTYPE != "backend":
-        own = f"{s.WODAPIDBEXTPROTO}://{s.WODAPIDBEXTFQDN}:{s.WODAPIDBEXTPORT}"
+        own = s.api_url
         lines += [
             f"  Registration API         {own}/api, described at {own}/api/docs",
             f"  Operators' console       {own}/console, as {s.WODAPIDBADMIN} with the password in",

@@ -16,6 +16,7 @@ from typing import Any
 
 from wodctl.errors import ConfigProblem
 from wodctl.model.appliance import FIRST_PLACE
+from wodctl.model.docker_host import DockerHost
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -27,6 +28,9 @@ ALIASES = {
 
 TYPES = ("backend", "api-db", "all")
 """What a host may be."""
+
+WAYS_TO_TLS = ("off", "files", "acme")
+"""Where the certificate comes from."""
 
 STUDENTS_DIRECTORY = "/student"
 """Where the students' homes are in every container; notebooks know it as WODSTUDDIR."""
@@ -95,6 +99,12 @@ class Settings:
     WODAPIDBEXTFQDN: str
     WODAPIDBEXTPORT: int
     WODAPIDBEXTPROTO: str
+    WODTLS: str
+    WODTLSCERT: str
+    WODTLSKEY: str
+    WODHTTPPORT: int
+    WODACMEDIRECTORY: str
+    WODACMEMAIL: str
     WODAPIDB: bool
     WODAPIDBUSER: str
     WODBACKENDS: list[str]
@@ -122,6 +132,10 @@ class Settings:
     WODSENDER: str
     WODPOSTPORT: int
     WODPOSTNETWORKS: list[str]
+    WODTRUSTEDPROXIES: list[str]
+    WODBANNEVER: list[str]
+    OPNSENSEIP: str
+    OPNSENSEPORT: int
     WODUSERMIN: int
     WODUSERMAX: int
     UIDBASE: int
@@ -147,6 +161,7 @@ class Settings:
     WODKEEPREJECTED: int
     WODKEEPACTIONS: int
     WODAPPLIANCES: list[str]
+    WODAPPLIANCEHOSTS: list[str]
     WODAPPLIANCEPRIVILEGES: list[str]
     WODPORTPOOL: str
     WODNOBO: str
@@ -186,7 +201,22 @@ class Settings:
     @property
     def outside_url(self) -> str:
         """The address that participants open, without a path."""
-        return f"{self.WODBEEXTPROTO}://{self.WODBEEXTFQDN}:{self.WODBEEXTPORT}"
+        return origin(self.WODBEEXTPROTO, self.WODBEEXTFQDN, self.WODBEEXTPORT)
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether the registration API is one of this host's services."""
+        return self.WODTYPE != "backend"
+
+    @property
+    def api_url(self) -> str:
+        """The address of the registration API as it is known outside, without a path."""
+        return origin(self.WODAPIDBEXTPROTO, self.WODAPIDBEXTFQDN, self.WODAPIDBEXTPORT)
+
+    @property
+    def docker_hosts(self) -> list[DockerHost]:
+        """The other Docker hosts that appliances may live on."""
+        return [DockerHost.parse(text) for text in self.WODAPPLIANCEHOSTS]
 
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
@@ -205,6 +235,12 @@ class Settings:
 
 
 _FIELDS = {f.name: f.type for f in dataclasses.fields(Settings) if f.name != "site_variables"}
+
+
+def origin(protocol: str, name: str, port: int) -> str:
+    """An address without a path; as browsers write it, without the port that the protocol has anyway."""
+    usual = {"http": 80, "https": 443}[protocol]
+    return f"{protocol}://{name}" + ("" if port == usual else f":{port}")
 
 
 def size_in_bytes(text: str) -> int:
@@ -297,6 +333,8 @@ def _typed(name: str, entry: Entry) -> Any:
         if expected is str:
             if isinstance(value, str):
                 return value
+            if name == "WODTLS" and value is False:  # As YAML reads `off`.
+                return "off"
         elif expected is bool:
             if str(value).lower() in _YES_NO:
                 return _YES_NO[str(value).lower()]
@@ -333,14 +371,11 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     for name in _FIELDS:
         value = values[name]
         if name.endswith("PORT"):
-            least = 0 if "EXT" in name else 1
+            least = 0 if "EXT" in name or name in ("WODBEPORT", "WODHTTPPORT") else 1
             require(least <= value <= 65535, name, "a port from 1 to 65535")
-        elif name == "WODBEPROTO":
-            require(
-                value == "http", name, "http (TLS ends in front of this host: set WODBEEXTPROTO to https)"
-            )
         elif name.endswith("PROTO"):
-            require(value in ("http", "https") or ("EXT" in name and not value), name, "http or https")
+            may_be_empty = "EXT" in name or name in ("WODBEPROTO", "WODAPIDBPROTO")
+            require(value in ("http", "https") or (may_be_empty and not value), name, "http or https")
         elif name.endswith("FQDN"):
             require(not value or bool(_NAME.fullmatch(value)), name, "a host name")
     require(bool(_NAME.fullmatch(values["WODGROUP"])), "WODGROUP", "letters, digits, dots and dashes")
@@ -358,8 +393,14 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         require(not values[name] or bool(_REF.fullmatch(values[name])), name, "a branch, tag or commit")
     for port in values["WODHOSTPORTS"]:
         require(0 < port < 65536, "WODHOSTPORTS", "ports, from 1 to 65535")
-    for network in values["WODPOSTNETWORKS"]:
-        require(_is_network(network), "WODPOSTNETWORKS", "addresses, or networks as 192.0.2.0/24")
+    for name in ("WODBANNEVER", "WODPOSTNETWORKS", "WODTRUSTEDPROXIES"):
+        for network in values[name]:
+            require(_is_network(network), name, "addresses, or networks as 192.0.2.0/24")
+    require(
+        not values["OPNSENSEIP"] or bool(_NAME.fullmatch(values["OPNSENSEIP"])),
+        "OPNSENSEIP",
+        "an address or a host name",
+    )
     require(values["WODTYPE"] in TYPES, "WODTYPE", "backend, api-db or all")
     for item in values["WODBACKENDS"]:
         require(
@@ -429,7 +470,29 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
         "WODSEATNETWORK",
         f"`auto`, or a private IPv4 network as 10.213.0.0/20, of which a quarter has room for {seats} seats",
     )
-    require(values["WODBEPORT"] != values["WODPOSTPORT"], "WODPOSTPORT", "another port than WODBEPORT")
+    require(values["WODTLS"] in WAYS_TO_TLS, "WODTLS", "off, files or acme")
+    if values["WODTLS"] == "files":
+        for name in ("WODTLSCERT", "WODTLSKEY"):
+            require(bool(values[name]), name, "the path of a file, for WODTLS is files")
+    require(
+        not values["WODACMEDIRECTORY"]
+        or (
+            values["WODACMEDIRECTORY"].startswith("https://")
+            and bool(_ADDRESS.fullmatch(values["WODACMEDIRECTORY"]))
+        ),
+        "WODACMEDIRECTORY",
+        "an address https://HOST/…",
+    )
+    require(
+        not values["WODACMEMAIL"] or bool(_SENDER.fullmatch(values["WODACMEMAIL"])),
+        "WODACMEMAIL",
+        "a mail address",
+    )
+    require(
+        values["WODTLS"] != "acme" or values["WODHTTPPORT"] > 0,
+        "WODHTTPPORT",
+        "a port, for WODTLS is acme: the authority asks there whose the name is",
+    )
     require(
         values["WODLABS"] == ["auto"] or all(_LAB.fullmatch(name) for name in values["WODLABS"]),
         "WODLABS",
@@ -468,8 +531,43 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
         require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
     require(
+        _are_docker_hosts(values["WODAPPLIANCEHOSTS"]),
+        "WODAPPLIANCEHOSTS",
+        "ssh://USER@HOST[:PORT] or tcp://HOST[:PORT] for each host, and each host once",
+    )
+    require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
+
+
+def _check_protocols(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """What this host speaks, and on which ports, once all of it is known."""
+    tls = values["WODTLS"] != "off"
+    ours = {"WODBEPROTO"} | ({"WODAPIDBPROTO"} if values["WODTYPE"] != "backend" else set())
+    for name in sorted(ours):
+        if (values[name] == "https") != tls:
+            expected = (
+                f"https, for WODTLS is {values['WODTLS']}"
+                if tls
+                else "http: for https set WODTLS or, where TLS ends in front of this host, WODBEEXTPROTO"
+            )
+            raise ConfigProblem(f"{origins[name]}: {name} is {values[name]!r}; expected {expected}.")
+    taken = ["WODBEPORT"] + (["WODHTTPPORT"] if tls and values["WODHTTPPORT"] else [])
+    taken += ["WODAPIDBPORT"] if values["WODTYPE"] != "backend" else []
+    for place, name in enumerate([*taken, "WODPOSTPORT"]):
+        for other in taken[:place]:
+            if values[name] == values[other]:
+                raise ConfigProblem(
+                    f"{origins[name]}: {name} is {values[name]!r}; expected another port than {other}."
+                )
+
+
+def _are_docker_hosts(texts: list[str]) -> bool:
+    try:
+        names = [DockerHost.parse(text).name for text in texts]
+    except ValueError:
+        return False
+    return len(names) == len(set(names))
 
 
 def _is_network(text: str) -> bool:
@@ -497,6 +595,11 @@ def _derive(values: dict[str, Any], origins: dict[str, str], host_name: str, pro
         if values[name] in ("", 0, -1):
             values[name], origins[name] = value, reason
 
+    tls = values["WODTLS"] != "off"
+    default("WODBEPORT", 443 if tls else 8000, "WODTLS")
+    default("WODBEPROTO", "https" if tls else "http", "WODTLS")
+    default("WODAPIDBPROTO", "https" if tls and values["WODTYPE"] != "backend" else "http", "WODTLS")
+    _check_protocols(values, origins)
     default("WODBEFQDN", host_name, "name of this host")
     default("WODFEFQDN", values["WODBEFQDN"], "WODBEFQDN")
     default("WODAPIDBFQDN", values["WODFEFQDN"], "WODFEFQDN")

@@ -1,10 +1,12 @@
 """Logins: whoever knows the password of a seat that is ready is its participant."""
 
 import asyncio
+import ipaddress
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,11 +15,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from jupyterhub import orm
 from jupyterhub.auth import Authenticator
 from tornado import web
-from traitlets import Float, Integer, Unicode
+from traitlets import Float, Integer, List, Unicode
 
 from wod_hub.failures import Failures, Guesser
 from wod_hub.login import SeatLoginHandler, SeatLogoutHandler
 from wod_hub.notices import Register, SeatHandler
+from wod_hub.origin import RefusedLog, client_address
 from wod_hub.spawner import SeatTokenHandler
 from wodctl.model.seat import new_password, password_hash
 
@@ -51,6 +54,13 @@ class SeatAuthenticator(Authenticator):
         config=True
     )
 
+    trusted_proxies = List(Unicode(), help="Networks of proxies in front of ours.").tag(config=True)
+    seat_network = Unicode("192.0.2.0/32", help="Where seats are, who speak for themselves alone.").tag(
+        config=True
+    )
+    proxy_address = Unicode(help="The address of our proxy in that network.").tag(config=True)
+    refused_log = Unicode(help="The file in which fail2ban looks; empty: none.").tag(config=True)
+
     _turns = asyncio.Semaphore(CHECKS_AT_ONCE)
     _threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="login")
     _waiting = 0
@@ -58,6 +68,11 @@ class SeatAuthenticator(Authenticator):
     _hasher = PasswordHasher()
     # Checking takes as much work as the hash says: this one says what those of seats say.
     _nobody = password_hash(new_password())
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # At once: fail2ban wants the file to be there.
+        self._refused = RefusedLog(Path(self.refused_log)) if self.refused_log else None
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
         """Login and logout in our way, which is found before the hub's; and what pages and servers of seats ask."""
@@ -72,6 +87,10 @@ class SeatAuthenticator(Authenticator):
     def register(self) -> Register:
         """The leases and notices of the seats."""
         return Register(self.database)
+
+    @cached_property
+    def _trusted(self) -> list[Any]:
+        return [ipaddress.ip_network(network) for network in self.trusted_proxies]
 
     def normalize_username(self, username: str) -> str:
         """The name without what phones and copying add: capitals and spaces around it."""
@@ -105,7 +124,8 @@ class SeatAuthenticator(Authenticator):
         """
         name, password = self.normalize_username(data.get("username", "")), data.get("password", "")
         # All names that no seat has are one: whoever makes them up has no more tries.
-        guesser = Guesser(name if self.is_seat(name) else "", _place(handler))
+        peer, client = self._origin(handler)
+        guesser = Guesser(name if self.is_seat(name) else "", f"{peer} {client}")
         self._need_no_pause(guesser)
         if self._waiting >= CHECKS_WAITING:
             raise web.HTTPError(
@@ -128,15 +148,38 @@ class SeatAuthenticator(Authenticator):
             self._waiting -= 1
         if not known:
             self._failures.add(guesser)
+            self._note(guesser)
             return None
         self._failures.forget(guesser)
         return name
 
     def _need_no_pause(self, guesser: Guesser) -> None:
         if seconds := math.ceil(self._failures.pause(guesser)):
+            self._note(guesser)
             raise web.HTTPError(
                 429, f"Too many wrong passwords for this user name. Please try again in {seconds} s."
             )
+
+    def _note(self, guesser: Guesser) -> None:
+        """Write down who was refused, unless it looks like typing errors, or nobody but himself says who he is."""
+        peer, client = guesser.place.split(" ")
+        by_proxy = peer == self.proxy_address or ipaddress.ip_address(peer) not in self._seats
+        if self._refused and by_proxy and self._failures.tries_on(guesser):
+            self._refused.add(client, guesser.seat)
+
+    @cached_property
+    def _seats(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.seat_network)
+
+    def _origin(self, handler: web.RequestHandler) -> tuple[str, str]:
+        """The address that the connection has, and the one that it was handed on for.
+
+        Both, because a seat can reach us without the proxy and claim to have been handed on for anybody.
+        """
+        connection: Any = handler.request.connection
+        peer = str(connection.context.address[0])
+        forwarded = handler.request.headers.get("X-Forwarded-For", peer)
+        return peer, client_address(peer, forwarded, self._trusted)
 
     def _is_right(self, name: str, password: str) -> bool:
         stored = self._stored_hash(name) if self.is_seat(name) else None
@@ -155,12 +198,3 @@ class SeatAuthenticator(Authenticator):
         ) as connection:
             row = connection.execute("SELECT password_hash FROM wod.seat_login(%s)", (name,)).fetchone()
         return row[0] if row else None
-
-
-def _place(handler: web.RequestHandler) -> str:
-    """Where a request comes from: the address that the connection has, and the one that it was handed on for.
-
-    Both, because a seat can reach us without the proxy and claim to have been handed on for anybody.
-    """
-    connection: Any = handler.request.connection
-    return f"{connection.context.address[0]} {handler.request.remote_ip}"

@@ -1,4 +1,4 @@
-"""Wrong passwords: who has given too many has to pause, and nobody else with him."""
+"""Wrong passwords: who has given too many has to pause, and nobody else with him; who tries on regardless is noted."""
 
 import time
 from collections import OrderedDict
@@ -14,8 +14,15 @@ LONGEST_PAUSE = 30.0
 FORGOTTEN_AFTER = 600.0
 """Seconds without another wrong password after which all is as before the first."""
 
+SEATS_TRIED = 50
+"""Wrong passwords in a row for whatever seats, that one place may give; a right one there ends the row."""
+
 KEPT = 10_000
 """How many we remember, some 2 MB: beyond that the one whose last try is longest ago is forgotten."""
+
+
+ANY = "*"
+"""In place of a seat: whichever."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,19 @@ class Failures:
         _, until = self._known.get(guesser, (0, 0.0))
         return max(0.0, until - self._clock())
 
+    def tries_on(self, guesser: Guesser) -> bool:
+        """Whether what he tries now is more than typing errors: his own beyond what is free, or one of many at his
+        place, none of which was right. Fifty people who sit behind one address are not taken for this."""
+        own, _ = self._known.get(guesser, (0, 0.0))
+        place, _ = self._known.get(Guesser(ANY, guesser.place), (0, 0.0))
+        return own >= FREE_TRIES or place >= SEATS_TRIED
+
     def add(self, guesser: Guesser) -> None:
         """Count a wrong password."""
+        self._count(guesser)
+        self._count(Guesser(ANY, guesser.place))
+
+    def _count(self, guesser: Guesser) -> None:
         now = self._clock()
         count, until = self._known.pop(guesser, (0, now))
         count = 1 if now - until > FORGOTTEN_AFTER else count + 1
@@ -50,6 +68,7 @@ class Failures:
     def forget(self, guesser: Guesser) -> None:
         """The password was right."""
         self._known.pop(guesser, None)
+        self._known.pop(Guesser(ANY, guesser.place), None)
 
 
 def _pause_after(count: int) -> float:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
-from traitlets import default, observe
+from traitlets import Bool, default, observe
 
 from wod_hub.guard import guarded
 
@@ -29,8 +29,9 @@ class RoutesFile:
         self.path = Path(path)
 
     def load(self) -> dict[str, Any]:
-        """What was written last. Raises FileNotFoundError before the first time."""
-        return json.loads(self.path.read_text())
+        """What was written last, without a certificate. Raises FileNotFoundError before the first time."""
+        # Each hub makes one, or none where the site has its own: that of a former one would go before it.
+        return {name: part for name, part in json.loads(self.path.read_text()).items() if name != "tls"}
 
     def atomic_dump(self, routes: dict[str, Any]) -> None:
         """Replace the file in one step, so that Traefik never sees half of it."""
@@ -77,8 +78,14 @@ class LiveRoutes(TraefikFileProviderProxy):
         # question we ask it, and with bcrypt's usual cost each would take a quarter of a second.
         return bcrypt.hashpw(self.traefik_api_password.encode(), bcrypt.gensalt(rounds=4)).decode("ascii")
 
+    site_certificate = Bool(help="Whether the proxy has a certificate of the site's for all names.").tag(
+        config=True
+    )
+
     @default("extra_dynamic_config")
     def _default_certificate(self) -> dict[str, Any]:
+        if self.site_certificate:
+            return {}
         # Unless it is given one, Traefik makes an RSA key for a certificate of last resort at every change of
         # its configuration: a tenth of a second of processor time for every server that starts.
         return {"tls": {"stores": {"default": {"defaultCertificate": stopgap_certificate()}}}}
