@@ -2,15 +2,22 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+
+from wodctl.adapters.builder import Builder
+from wodctl.adapters.configuration import load
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTEFACTS = ROOT / "artefacts"
+STATE = Path("/var/lib/wod-tests")
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def stack():
     """The whole stack, started by `wodctl up` from an empty state directory and removed with its data at the end."""
     ARTEFACTS.mkdir(exist_ok=True)
     keep = bool(os.environ.get("WOD_TESTS_KEEP"))
-    made = Stack(state=Path("/var/lib/wod-tests"), project="wodtests", port=18800, mail_port=20825)
+    made = Stack(state=STATE, project="wodtests", port=18800, mail_port=20825)
     if not keep:
         if (made.state / "rendered" / "compose.env").exists():
             made.wodctl("down", "--volumes", "--yes")
@@ -83,3 +90,51 @@ def stack():
     (ARTEFACTS / "stack.log").write_text(logs.stdout + logs.stderr)
     if not keep:
         made.wodctl("down", "--volumes", "--yes")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium without a screen, in a container; one for all tests, as Playwright starts once in a process."""
+    builder = Builder(ROOT, STATE, load(ROOT, STATE, {}, {})[0])
+    builder.build(["browser"])
+    name, port = f"wodtests-browser-{os.getpid()}", free_port()
+    docker(
+        *("run", "--detach", "--rm", "--network=host", f"--name={name}", "--shm-size=512m"),
+        *(builder.tag("browser"), f"--remote-debugging-port={port}", "about:blank"),
+    )
+    try:
+        with sync_playwright() as playwright:
+            yield _connected(playwright, port)
+    finally:
+        docker("rm", "--force", name, check=False)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as any_socket:
+        return int(any_socket.getsockname()[1])
+
+
+def _connected(playwright, port: int) -> Browser:
+    for _ in range(100):
+        try:
+            return playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
+        except Error:
+            time.sleep(0.2)
+    raise AssertionError("the browser did not answer")
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page with cookies of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def artefacts() -> Path:
+    """Where pictures are left for people to look at."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    return ARTEFACTS

@@ -32,7 +32,7 @@ from wodctl.actions.site import Site
 from wodctl.actions.take_home import export
 from wodctl.actions.tell import tell
 from wodctl.actions.watchdogs import Watchdogs
-from wodctl.adapters.appliances import Appliances, Everything
+from wodctl.adapters.appliances import APPLIANCES_ELSEWHERE, Appliances, Elsewhere, Everything
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.database import WORKER_CONNECTION, Database
 from wodctl.adapters.directory import Directory
@@ -59,6 +59,7 @@ LDAP_PASSWORD = Path("/run/secrets/ldap-password")
 FIXED_PASSWORD = Path("/run/secrets/fixed-password")
 AUTHORITIES = Path("/etc/wod/ca.crt")
 SEAT_KEY = Path("/run/secrets/seat-key")
+ELSEWHERE = Path("/run/gate/elsewhere")
 MACHINE_KEY = Path("/run/secrets/machine-key")
 MACHINE_HOSTS = Path("/run/secrets/machine-hosts")
 WORKSHOPS = Path("/srv/workshops/public")
@@ -170,9 +171,19 @@ def _plan(settings: Settings) -> SeatPlan:
 
 def _appliances(settings: Settings) -> Everything:
     plan = _plan(settings)
+    hosts = {
+        host.name: Containers(ELSEWHERE / host.name / "docker.sock", host=host.name)
+        for host in settings.docker_hosts
+    }
     return Everything(
         Appliances(
-            Containers(), DEFINITIONS, ROUTES, plan, settings.outside_url, starts=settings.WODSEATSTARTS
+            Containers(),
+            DEFINITIONS,
+            ROUTES,
+            plan,
+            settings.outside_url,
+            elsewhere=Elsewhere(hosts, Path(STUDENTS_DIRECTORY) / APPLIANCES_ELSEWHERE),
+            starts=settings.WODSEATSTARTS,
         ),
         Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
         Opened(Path(STUDENTS_DIRECTORY) / ".machines"),

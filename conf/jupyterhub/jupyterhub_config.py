@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wod_hub import brand
 from wod_hub.authenticator import SeatAuthenticator
 from wod_hub.routes import LiveRoutes
 from wod_hub.spawner import SeatSpawner
+
+from wodctl.model import brand
 
 c = get_config()  # noqa: F821
 
@@ -128,6 +129,8 @@ c.SeatSpawner.starts = settings["WODSEATSTARTS"]
 c.SeatSpawner.use_internal_ip = True
 c.SeatSpawner.remove = True
 c.SeatSpawner.default_url = "/lab"
+# Seconds until a server that died is noticed: its participant looks at the doorman's page meanwhile.
+c.SeatSpawner.poll_interval = 10
 # Starts queue (WODSEATSTARTS): these count the waiting too. The API answers when a server has started or
 # stopped, and not earlier.
 c.SeatSpawner.start_timeout = 900

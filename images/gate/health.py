@@ -1,5 +1,6 @@
-"""Whether every client's socket leads to an engine that answers."""
+"""Whether every client's socket leads to an engine that answers; one of another host (WOD_DOCKER_HOSTS) may be away."""
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -15,5 +16,6 @@ for path in sockets:
         client.connect(str(path))
         client.sendall(PING)
         answer = client.makefile("rb").read()
-    if not answer.startswith(b"HTTP/1.1 200"):
+    expected = b"HTTP/1.1 " if "WOD_DOCKER_HOSTS" in os.environ else b"HTTP/1.1 200"
+    if not answer.startswith(expected):
         sys.exit(f"{path}: {answer.decode(errors='replace') or 'no answer'}")

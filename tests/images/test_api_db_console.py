@@ -2,24 +2,26 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.images.registration_site import RegistrationSite, registration_site
-from tests.journey.conftest import artefacts, browser, page  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[RegistrationSite]:
-    with registration_site("wodtestconsole", Path("/var/lib/wod-test-console"), WODSMTPHOST="") as made:
+    with registration_site("wodtestconsole", Path("/var/lib/wod-test-console"),
+                           WODSMTPHOST="", BRANDINGCOLOR="#5b2c83") as made:  # fmt: skip
         made.start_scheduler()
         yield made
 
 
 @pytest.fixture
-def console(site: RegistrationSite, page: Page) -> Page:  # noqa: F811
-    """An operator who has logged in."""
+def console(site: RegistrationSite, page: Page) -> Page:
+    """An operator who has logged in, and one participant."""
+    site.fresh()
     site.register("ada@example.net", name="<script>alert(1)</script>")
     page.goto(f"{site.root}/console")
     page.locator("#username").fill("hackshack")
@@ -32,7 +34,7 @@ def console(site: RegistrationSite, page: Page) -> Page:  # noqa: F811
 def test_an_operator_sees_what_happens_as_it_happens(
     site: RegistrationSite,
     console: Page,
-    artefacts: Path,  # noqa: F811
+    artefacts: Path,
 ) -> None:
     """A registration appears without a reload, letters can be read, a click ends a registration."""
     said: list[str] = []
@@ -51,7 +53,35 @@ def test_an_operator_sees_what_happens_as_it_happens(
     assert said == []
 
 
-def test_the_console_is_for_admins_who_log_in(site: RegistrationSite, page: Page) -> None:  # noqa: F811
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_is_in_the_site_s_colour_and_fits_its_screen(
+    site: RegistrationSite, console: Page, artefacts: Path, scheme: Any, width: int
+) -> None:
+    """By day and by night, on a desktop and on a phone; nothing is refused by the pages' own policy."""
+    said: list[str] = []
+    console.on("console", lambda message: said.append(message.text))
+    console.emulate_media(color_scheme=scheme)
+    console.set_viewport_size({"width": width, "height": 844})
+    console.locator("#mails tbody tr", has_text="ada@example.net").last.locator("a").wait_for(timeout=10_000)
+    letter = (
+        console.locator("#mails tbody tr", has_text="ada@example.net").last.locator("a").get_attribute("href")
+    )
+    for name, path in (
+        ("console", "/console"),
+        ("mail", letter),
+        ("docs", "/api/docs"),
+        ("login", "/console/login"),
+    ):
+        console.goto(site.root + str(path))
+        console.screenshot(path=artefacts / f"{name}-{width}-{scheme}.png", full_page=True)
+        shown = console.locator("header").evaluate("one => getComputedStyle(one).borderTopColor")
+        assert (shown == "rgb(91, 44, 131)") is (scheme == "light"), shown
+        assert console.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    assert said == []
+
+
+def test_the_console_is_for_admins_who_log_in(site: RegistrationSite, page: Page) -> None:
     """Without a login, with a moderator's, and from another site's page, there is nothing to see or to do."""
     site.ask("add-user", username="mo", password="long enough for us", roles=["moderator"])
     page.goto(f"{site.root}/console")

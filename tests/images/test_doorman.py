@@ -27,6 +27,8 @@ from wod_hub.guard import guarded
 KEY = "the-key-of-these-tests"
 NAME = f"wodtestdoorman-{os.getpid()}"
 SEATS = ("student3", "student4")
+GONE = "student5"
+"""A seat with a route whose server is no more."""
 
 # Stands for a seat's server or the hub: says its name, and the path and headers that it was asked with.
 SERVER = """
@@ -50,6 +52,7 @@ class Answer:
     status: int
     location: str | None
     said: dict[str, Any]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,8 @@ class House:
         connection.endheaders()
         answer = connection.getresponse()
         text = answer.read().decode()
-        return Answer(
-            answer.status, answer.getheader("Location"), json.loads(text) if text[:1] == "{" else {}
-        )
+        said = json.loads(text) if text[:1] == "{" else {}
+        return Answer(answer.status, answer.getheader("Location"), said, text)
 
 
 def pass_of(user: str) -> str:
@@ -94,7 +96,7 @@ def wait_for_health(name: str) -> None:
 def routes() -> dict[str, Any]:
     """As the hub writes them."""
     found: dict[str, Any] = {"http": {"routers": {}, "services": {}}, "jupyterhub": {"routes": {}}}
-    for spec, server in [("/", "hub"), *((f"/user/{seat}/", seat) for seat in SEATS)]:
+    for spec, server in [("/", "hub"), *((f"/user/{seat}/", seat) for seat in (*SEATS, GONE))]:
         bare = f" || Path(`{spec.rstrip('/')}`)" if spec != "/" else ""
         found["http"]["routers"][server] = {
             "rule": f"PathPrefix(`{spec}`){bare}",
@@ -116,6 +118,7 @@ def house() -> Iterator[House]:
     folder = Path(f"/tmp/{NAME}")
     (folder / "routes").mkdir(parents=True)
     (folder / "routes" / "hub.yaml").write_text(json.dumps(routes()))
+    (folder / "settings.json").write_text(json.dumps({"BRANDING": "Workshops of Ours", "BRANDINGCOLOR": ""}))
     (folder / "seat-key").write_text(KEY + "\n")
     (folder / "seat-key").chmod(0o400)
     os.chown(folder / "seat-key", DOORMAN, DOORMAN)
@@ -133,7 +136,9 @@ def house() -> Iterator[House]:
             docker("run", *closed, "--name", name, builder.tag("base"), "python3", "-c", SERVER, server)
         docker(
             *("run", *closed, f"--name={NAME}-doorman", "--network-alias=doorman"),
-            *(f"--volume={folder}/seat-key:/run/secrets/seat-key:ro", builder.tag("doorman")),
+            f"--volume={folder}/seat-key:/run/secrets/seat-key:ro",
+            f"--volume={folder}/settings.json:/etc/wod/settings.json:ro",
+            builder.tag("doorman"),
         )
         docker(
             *("run", *closed, f"--name={NAME}-proxy", f"--volume={folder}/routes:/var/lib/traefik:ro"),
@@ -160,6 +165,16 @@ def test_a_pass_opens_its_own_seat(house: House) -> None:
         answer = house.get(path, "student3", method)
         assert (answer.status, answer.said["name"], answer.said["path"]) == (200, "student3", path)
         assert answer.said["headers"]["Cookie"] == "_xsrf=2"
+
+
+def test_where_the_server_is_gone_a_page_says_so_and_tries_again(house: House) -> None:
+    """In place of the proxy's bare line; the status tells programs, and who has no pass learns nothing of it."""
+    answer = house.get(f"/user/{GONE}/lab", GONE)
+    assert answer.status in (502, 504)
+    assert "Your workshop does not answer" in answer.text
+    assert "Workshops of Ours" in answer.text
+    assert 'http-equiv="refresh"' in answer.text
+    assert house.get(f"/user/{GONE}/lab", "student3").status == 403
 
 
 def test_without_another_cookie_the_server_sees_none(house: House) -> None:
@@ -226,7 +241,7 @@ def test_a_page_leads_to_the_login(house: House) -> None:
 
 def test_the_hub_is_open_to_all(house: House) -> None:
     """Nobody needs a pass for the hub, whose pages hand them out."""
-    for path in ("/", "/hub/login", "/user/student5/lab"):
+    for path in ("/", "/hub/login", "/user/student9/lab"):
         assert house.get(path).said["name"] == "hub"
 
 

@@ -90,10 +90,11 @@ for name, attempt in tries.items():
 
 @dataclass(frozen=True)
 class Network:
-    """The seats' network with a hub, a proxy, two seats, and others around it."""
+    """The seats' network with a hub, a proxy, two seats, and others around it; `reach` is the firewall's folder."""
 
     firewall: str
     elsewhere: str
+    reach: Path
 
     def reaches(self, who: str, kind: str, address: str, port: int = 0) -> bool:
         """Whether a process in this container gets an answer from there."""
@@ -127,8 +128,8 @@ def wait_until(promise: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.2)
 
 
-def settings(bridge: str) -> list[str]:
-    """The firewall's settings and rights, as options of the engine's client."""
+def settings(bridge: str, reach: Path | None = None) -> list[str]:
+    """The firewall's settings and rights, as options of the engine's client; `reach` is what `up` writes for it."""
     values = {
         "WOD_SEAT_BRIDGE": bridge,
         "WOD_SEAT_SUBNET": str(SUBNET),
@@ -138,13 +139,17 @@ def settings(bridge: str) -> list[str]:
         "WOD_BAN_NEVER": "127.0.0.0/8",
     }
     rights = ["--network=host", "--cap-drop=ALL", "--cap-add=NET_ADMIN", "--security-opt=no-new-privileges"]
-    places = ["--read-only", "--tmpfs=/run:mode=755,size=1m"]
+    places = [
+        "--read-only",
+        "--tmpfs=/run:mode=755,size=1m",
+        *([f"-v={reach}:/etc/wod/appliances"] if reach else []),
+    ]
     return [*rights, *places, *(f"-e={name}={value}" for name, value in values.items())]
 
 
-def firewall_for(name: str, bridge: str) -> str:
+def firewall_for(name: str, bridge: str, reach: Path | None = None) -> str:
     """Start a firewall and wait until its rules are in place."""
-    docker("run", "-d", f"--name={MARK}-{name}", *settings(bridge), image("firewall"))
+    docker("run", "-d", f"--name={MARK}-{name}", *settings(bridge, reach), image("firewall"))
     health = ("inspect", "-f", "{{.State.Health.Status}}", f"{MARK}-{name}")
     wait_until(lambda: docker(*health).strip() == "healthy")
     return f"{MARK}-{name}"
@@ -157,7 +162,7 @@ def serve(name: str, *options: str, ports: tuple[int, ...]) -> None:
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """The seats' network under the firewall, with the services and the host that seats must not reach."""
     seat = ("--cap-drop=ALL", "--security-opt=no-new-privileges")
     names = ("firewall", "second", "hub", "proxy", "one", "two", "his", "hers", "other", "host", "elsewhere")
@@ -168,7 +173,8 @@ def network() -> Iterator[Network]:
             *("-o", f"com.docker.network.bridge.name={BRIDGE}", f"{MARK}_seats"),
         )
         docker("network", "create", f"{MARK}_edge")
-        firewall = firewall_for("firewall", BRIDGE)
+        reach = tmp_path_factory.mktemp("reach")
+        firewall = firewall_for("firewall", BRIDGE, reach)
         serve("hub", f"--network={MARK}_seats", f"--ip={HUB}", ports=(8081, 8080))
         serve("proxy", f"--network={MARK}_seats", f"--ip={PROXY}", ports=(8000, 8099))
         serve("one", f"--network={MARK}_seats", f"--ip={ONE}", "-u=2001:2001", *seat, ports=(8888, 5000))
@@ -182,7 +188,7 @@ def network() -> Iterator[Network]:
         elsewhere = docker(
             "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"{MARK}-elsewhere"
         ).strip()
-        made = Network(firewall, elsewhere)
+        made = Network(firewall, elsewhere, reach)
         wait_until(lambda: made.reaches("one", "tcp", ONE, 8888) and made.reaches("hub", "tcp", HUB, 8081))
         yield made
     finally:
@@ -252,6 +258,21 @@ def test_an_appliance_reaches_no_service_of_ours_and_not_the_host(network: Netwo
         assert not network.reaches("his", "ping", address)
     assert not network.reaches("his", "tcp", "169.254.169.254", 80)
     assert network.reaches("his", "tcp", mirror(), 80)
+
+
+def test_on_another_docker_host_a_seat_reaches_its_own_ports_and_nothing_else(network: Network) -> None:
+    """A mirror stands for the host. What is written down counts at once, and no longer when it is taken away."""
+    there = mirror()
+    assert all(network.reaches(who, "tcp", there, 80) for who in ("one", "two", "his"))
+    (network.reach / "reach").write_text(f"{ONE} {there} 80,20000\n{TWO} {there} 81,20001\n")
+    wait_until(lambda: not network.reaches("two", "tcp", there, 80))
+    assert network.reaches("one", "tcp", there, 80)
+    assert not network.reaches("his", "tcp", there, 80)
+    assert not network.reaches("one", "ping", there)
+    wait_until(network.in_place)
+    (network.reach / "reach").write_text("")
+    wait_until(lambda: network.reaches("two", "tcp", there, 80))
+    assert network.reaches("his", "tcp", there, 80)
 
 
 def test_the_proxy_reaches_appliances_and_the_hub_does_not(network: Network) -> None:

@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.conftest import ROOT, docker
-from tests.journey.conftest import STATE, free_port
+from tests.conftest import ROOT, STATE, docker, free_port
 from tests.journey.test_participant import open_notebook, run_first_cell
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load

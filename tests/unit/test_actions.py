@@ -393,10 +393,10 @@ def test_where_a_seat_may_go_is_settled_before_anything_of_the_lease_runs(stand:
     place = stand.done.index("seat 3 may reach nothing")
     before, after = stand.done[:place], stand.done[place + 1 :]
     assert {"hub forgets student3", "no appliance of seat 3"} <= set(before)
-    assert {"appliance of seat 3", "home of student3 for 2003:2003", "server of student3"} <= set(after)
+    assert {"appliance of seat 3", "home of student3 for 2003:2003", "jvm of student3"} <= set(after)
     other = Stand(trouble_at="seat 3 may reach nothing")
     assert other.order("CREATE", workshop="WKSHP-Lab").state != "done"
-    assert not any(done.startswith(("server", "home of", "appliance of")) for done in other.done)
+    assert not any(done.startswith(("jvm", "home of", "appliance of")) for done in other.done)
 
 
 def test_a_name_without_an_address_is_told(stand: Stand) -> None:

@@ -8,7 +8,7 @@ import json
 import sys
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from wodctl.adapters.appliances import Appliances, Everything, handed_over, notebooks_in
+from wodctl.adapters.appliances import Appliances, Elsewhere, Everything, Placed, handed_over, notebooks_in
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.machines import Machine, Machines, Opened
-from wodctl.errors import ActionFailed, ConfigProblem, ContentProblem
+from wodctl.errors import ActionFailed, ConfigProblem, ContentProblem, Unavailable
 from wodctl.model.appliance import Definition, DefinitionProblem, SeatPlan, documents, work_directory
+from wodctl.model.docker_host import DockerHost, hosts_of
 from wodctl.model.door import appliance_routes
 from wodctl.model.manifest import NEVER, check_compose, define, plain_name, read_manifest
 from wodctl.model.ports import Pool, allocate
@@ -40,6 +41,7 @@ ports:
 values:
   LABTOK: {secret: token}
   LABURL: {url: lab}
+  LABADDRESS: {address: lab}
 login: {http: lab, path: "api?token={LABTOK}"}
 work: /student/${WOD_USER}/work
 """
@@ -93,9 +95,11 @@ def test_a_workshops_name_is_a_name_of_its_appliance() -> None:
         (", publish: PAGEPORT", "", 5, "needs `publish"),
         ("secret: token", "secret: hunter2", 7, "must be {secret: token}"),
         ("url: lab", "url: ssh", 8, "has `web`"),
-        ("{LABTOK}", "{OTHER}", 9, "none of `values`"),
-        ("http: lab", "http: nowhere", 9, "port of `ports`"),
-        ("/student/${WOD_USER}/work", "/student/../etc", 10, "full path"),
+        ("url: lab", "address: nowhere", 8, "address: PORT"),
+        ("publish: PAGEPORT", "publish: SSHPORT", 3, "SSHPORT belongs to the port ssh"),
+        ("{LABTOK}", "{OTHER}", 10, "none of `values`"),
+        ("http: lab", "http: nowhere", 10, "port of `ports`"),
+        ("/student/${WOD_USER}/work", "/student/../etc", 11, "full path"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused_with_its_line(old: str, new: str, line: int, what: str) -> None:
@@ -218,8 +222,8 @@ def test_pages_are_behind_the_doorman_and_nothing_else_has_a_route() -> None:
     assert sorted(routers) == ["appliance_student17_lab", "appliance_student17_page"]
     for router in routers.values():
         assert "`/user/student17/appliance/" in router["rule"]
-        assert middlewares[router["middlewares"][0]]["forwardAuth"]["address"].endswith("/student17")
-    assert "stripPrefix" in middlewares[routers["appliance_student17_page"]["middlewares"][1]]
+        assert middlewares[router["middlewares"][1]]["forwardAuth"]["address"].endswith("/student17")
+    assert "stripPrefix" in middlewares[routers["appliance_student17_page"]["middlewares"][2]]
 
 
 class NoContainers(Containers):
@@ -232,6 +236,7 @@ def test_secrets_are_new_for_each_lease_and_in_no_document(tmp_path: Path) -> No
     assert one.secrets != two.secrets and one.host_key != two.host_key
     assert one.values["LABURL"] == "https://wod.example/user/student17/appliance/lab/"
     assert (one.values["HTTPPORT"], one.values["IP-WKSHP-Lab101"]) == (20016, "lab101")
+    assert one.values["LABADDRESS"] == "lab101:8888"
     assert one.values["LABTOK"] == one.secrets["LABTOK"]
     assert one.secrets["LABTOK"] not in json.dumps(documents(one.definition, 17, PLAN))
     with tarfile.open(fileobj=io.BytesIO(handed_over(one, b"ssh-rsa AAAA"))) as archive:
@@ -300,6 +305,145 @@ def test_the_seat_knows_its_machine_and_no_other(tmp_path: Path) -> None:
     assert prepared.ssh_files["known_hosts"] == b"192.0.2.8 ssh-ed25519 AAAA\n"
 
 
+# --- on another Docker host ---
+
+HOST = "192.0.2.7"
+ELSEWHERE = {"HTTPPORT": 20000, "PAGEPORT": 20060, "SSHPORT": 20120}
+
+
+class Recorded(Containers):
+    """An engine where all goes well, unless it is away, and what it was asked."""
+
+    def __init__(self, away: bool = False) -> None:
+        super().__init__(host=HOST)
+        self.away = away
+        self.asked: list[tuple[str, str]] = []
+        self.present: set[str] = set()
+
+    def _call(self, method: str, path: str, *_: Any, query: Any = None, **__: Any) -> tuple[int, bytes]:
+        if self.away:
+            raise Unavailable(f"The Docker host {HOST} is away: no route to host")
+        self.asked.append((method, path))
+        name = query["name"] if path.endswith("/create") else path.split("/")[2].partition("?")[0]
+        if path.endswith("/create"):
+            self.present.add(name)
+            return 201, b"{}"
+        if method == "DELETE":
+            self.present.discard(name)
+            return 204, b""
+        if method == "GET":
+            state = {"Status": "running", "Health": {"Status": "healthy"}}
+            return (200, json.dumps({"State": state}).encode()) if name in self.present else (404, b"{}")
+        return (200 if method == "PUT" else 204), b""
+
+
+@dataclass(frozen=True)
+class TwoHosts:
+    """A site whose Lab101 lives on another host, and both engines."""
+
+    site: Everything
+    appliances: Appliances
+    here: Recorded
+    there: Recorded
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> TwoHosts:
+    (tmp_path / "Lab101.json").write_text(replace(defined(), bases=ELSEWHERE).to_json())
+    (tmp_path / "hosts").write_text("")
+    here, there = Recorded(), Recorded()
+    elsewhere = Elsewhere({HOST: there}, tmp_path / "notes")
+    appliances = Appliances(here, tmp_path, tmp_path, PLAN, "https://wod.example", elsewhere=elsewhere)
+    machines = Machines("wodadmin", tmp_path / "no-key", tmp_path / "hosts")
+    site = Everything(appliances, machines, Opened(tmp_path / "opened"), {"IP-WKSHP-Lab101": HOST})
+    return TwoHosts(site, appliances, here, there)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ssh://wod@192.0.2.7", DockerHost("192.0.2.7", "wod", 22)),
+        ("ssh://wod@lab.example.net:2222", DockerHost("lab.example.net", "wod", 2222)),
+        ("tcp://lab.example.net", DockerHost("lab.example.net", "", 2376)),
+        ("tcp://lab.example.net:12376", DockerHost("lab.example.net", "", 12376)),
+    ],
+)
+def test_another_docker_host_is_named_by_its_endpoint(text: str, expected: DockerHost) -> None:
+    assert DockerHost.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssh://lab",
+        "tcp://wod@lab",
+        "unix:///var/run/docker.sock",
+        "tcp://lab:99999",
+        "tcp://../x",
+        "ssh://-o@x",
+    ],
+)
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"neither|port"):
+        DockerHost.parse(text)
+
+
+def test_a_workshops_address_says_which_of_the_hosts_have_its_appliance() -> None:
+    hosts = [DockerHost.parse(f"tcp://{name}") for name in ("192.0.2.7", "192.0.2.8", "lab", "192.0.2.1")]
+    assert hosts_of(None, hosts) == []
+    assert [host.name for host in hosts_of("lab", hosts)] == ["lab"]
+    assert [host.name for host in hosts_of(["lab", "192.0.2.1", "192.0.2.99"], hosts)] == ["lab", "192.0.2.1"]
+    # A workshop with a machine for each seat counts up from the first.
+    assert [host.name for host in hosts_of("192.0.2.7", hosts)] == ["192.0.2.7", "192.0.2.8"]
+
+
+def test_an_appliance_on_another_host_is_started_there_and_known_there(two: TwoHosts, tmp_path: Path) -> None:
+    needed = two.site.needed(lab(), 17)
+    assert isinstance(needed, Placed) and needed.host == HOST
+    prepared = two.site.prepare(needed, 17)
+    assert prepared.values["LABADDRESS"] == f"{HOST}:20016"
+    assert {"IP-WKSHP-Lab101": HOST, "HTTPPORT": 20016, "SSHPORT": 20136}.items() <= prepared.values.items()
+    config = prepared.ssh_files["config"].decode()  # type: ignore[union-attr]
+    assert f"HostName {HOST}\n" in config and "Port 20136\n" in config and config.startswith("Host lab101 ")
+    two.site.start(prepared, b"ssh-rsa AAAA")
+    assert two.there.present == {"wod-student17-appliance", "wod-student17-appliance-1"}
+    assert two.here.present == set()
+    routes = json.loads((tmp_path / "appliance-student17.yaml").read_text())["http"]["services"]
+    assert routes["appliance_student17_lab"]["loadBalancer"]["servers"] == [{"url": f"http://{HOST}:20016"}]
+    two.site.ensure_absent(17)
+    assert two.there.present == set() and not (tmp_path / "appliance-student17.yaml").exists()
+    asked = len(two.there.asked)
+    two.site.ensure_absent(17)
+    assert len(two.there.asked) == asked, "nothing is asked of a host that a seat has nothing on"
+
+
+def test_a_host_that_is_away_is_a_sentence_and_nothing_is_forgotten(two: TwoHosts, tmp_path: Path) -> None:
+    prepared = two.site.prepare(two.site.needed(lab(), 17), 17)  # type: ignore[arg-type]
+    two.site.start(prepared, b"")
+    two.there.away = True
+    for attempt in (lambda: two.site.ensure_absent(17), lambda: two.site.start(prepared, b"")):
+        with pytest.raises(Unavailable, match=f"The Docker host {HOST} is away"):
+            attempt()
+    assert (tmp_path / "notes" / "student17").read_text() == HOST
+    two.there.away = False
+    two.site.ensure_absent(17)
+    assert two.there.present == set()
+
+
+def test_a_host_that_the_site_has_given_up_holds_no_seat_back(two: TwoHosts, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "student17").write_text("192.0.2.99")
+    two.site.ensure_absent(17)
+    assert not (tmp_path / "notes" / "student17").exists()
+
+
+def test_an_appliance_elsewhere_has_all_its_ports_outside_and_no_address_of_ours() -> None:
+    (_, main), (_, companion) = documents(replace(defined(), bases=ELSEWHERE), 17, PLAN, elsewhere=True)
+    assert main["HostConfig"]["PortBindings"].keys() == {"22/tcp", "8888/tcp", "20076/tcp"}
+    assert main["HostConfig"]["NetworkMode"] == "wod_appliances" and "NetworkingConfig" not in main
+    assert companion["HostConfig"]["NetworkMode"] == "container:wod-student17-appliance"
+
+
 def test_notebooks_are_read_from_an_archive_made_to_mislead() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -350,6 +494,34 @@ def test_the_gate_lets_through_what_is_defined(tmp_path: Path) -> None:
     policy = gate(tmp_path)
     for name, document in made(tmp_path):
         assert ask(policy, name, document) == document
+
+
+def test_the_gate_of_another_host_lets_appliances_through_as_they_are_there_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    gate(tmp_path)
+    path = tmp_path / "Lab101.json"
+    definition = replace(Definition.from_json(path.read_text()), bases=ELSEWHERE)
+    path.write_text(definition.to_json())
+    text = (ROOT / "conf" / "gate" / "policy.yml").read_text()
+    site = Site.gather(ENVIRON, SETTINGS)
+    here, there = Policy(text, site, tmp_path), Policy(text, site, tmp_path, elsewhere=True)
+    assert there.uids == {"worker": 1804}
+    for name, document in documents(definition, 17, PLAN, elsewhere=True):
+        assert ask(there, name, document) == document
+    name, local = documents(definition, 17, PLAN)[0]
+    _, remote = documents(definition, 17, PLAN, elsewhere=True)[0]
+    for policy, document in ((there, local), (here, remote)):
+        with pytest.raises(Refused, match="not as the appliance is defined"):
+            ask(policy, name, document)
+    for call in ("GET /containers/wod-student3/json", "DELETE /containers/wod-student3", "GET /images/json",
+                 "DELETE /containers/wod-script3", "POST /containers/create?name=wod-script3"):  # fmt: skip
+        method, target = call.split(" ")
+        with pytest.raises(Refused):
+            there.check("worker", method, target, [], b"{}" if method == "POST" else b"")
+    path.write_text(defined().to_json())  # as it was before the site named another host
+    with pytest.raises(Refused, match="no ports on another host"):
+        ask(there, name, remote)
 
 
 def host(**fields: Any) -> Callable[[dict[str, Any]], None]:

@@ -1,7 +1,6 @@
 """The site's names, logo and colours: what may be said, and that it can be read on every page."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ from tests.conftest import ROOT
 from wodctl.adapters.configuration import load
 from wodctl.adapters.state import LARGEST_LOGO, logo_of
 from wodctl.errors import ConfigProblem
-
-sys.path.insert(0, str(ROOT / "images" / "hub"))
-
-from wod_hub import brand
+from wodctl.model import brand
 
 COLORS = [
     "",

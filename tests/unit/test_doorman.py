@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from wodctl.model import seat_pass
+from wodctl.model import brand, seat_pass
 
 sys.path.insert(0, str(ROOT / "images" / "doorman"))
 sys.path.insert(0, str(ROOT / "images" / "hub"))
 
+from wod_doorman.away import SENTENCES, headers, page
 from wod_doorman.door import Unreadable, judge, read, written
 from wod_hub.guard import guarded
 
@@ -153,14 +154,14 @@ def test_the_doorman_stands_before_every_seat() -> None:
     http = guarded(given)["http"]
     assert json.dumps(given) == before
     assert {name: router.get("middlewares") for name, router in http["routers"].items()} == {
-        "r/": None,
-        "r/user/student3/": ["door_student3"],
-        "r/user/student12/": ["door_student12"],
-        "inside_student3": ["door_student3"],
-        "inside_student12": ["door_student12"],
+        "r/": ["away_hub"],
+        "r/user/student3/": ["away_seat", "door_student3"],
+        "r/user/student12/": ["away_seat", "door_student12"],
+        "inside_student3": ["away_seat", "door_student3"],
+        "inside_student12": ["away_seat", "door_student12"],
         "api": ["auth"],
     }
-    assert set(http["middlewares"]) == {"auth", "door_student3", "door_student12"}
+    assert set(http["middlewares"]) == {"auth", "away_hub", "away_seat", "door_student3", "door_student12"}
     assert http["middlewares"]["door_student3"]["forwardAuth"]["address"] == "http://doorman:8100/student3"
 
 
@@ -171,7 +172,7 @@ def test_the_worker_comes_by_the_same_door() -> None:
     routers = guarded(given)["http"]["routers"]
     inside = {name: router for name, router in routers.items() if name.startswith("inside_")}
     assert inside == {"inside_student3": routers["r/user/student3/"] | {"entryPoints": ["inside"]}}
-    assert inside["inside_student3"]["middlewares"] == ["door_student3"]
+    assert inside["inside_student3"]["middlewares"] == ["away_seat", "door_student3"]
 
 
 def test_a_route_that_leads_to_no_seat_is_not_written() -> None:
@@ -179,3 +180,16 @@ def test_a_route_that_leads_to_no_seat_is_not_written() -> None:
     for prefix in ("/services/x/", "/user/", "/user/student3/other/", "/user/Student3/"):
         with pytest.raises(ValueError, match="leads to no seat"):
             guarded(routes_to("/", prefix))
+
+
+@pytest.mark.parametrize("what", SENTENCES)
+def test_the_page_for_who_is_away_runs_nothing_and_shows_the_name_as_text(what: str) -> None:
+    """A site's name cannot become markup, and the policy of the page allows its own style alone."""
+    shown = page(what, "<script>alert(1)</script>", "#ff8300")
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+    style = shown.partition("<style>")[2].partition("</style>")[0]
+    assert (
+        headers("#ff8300")["Content-Security-Policy"]
+        == f"default-src 'none'; style-src {brand.source(style)}"
+    )

@@ -14,8 +14,10 @@ sys.path.insert(0, str(ROOT / "images/api-db"))
 from wod_api import letters  # noqa: E402
 from wod_api.settings import Settings  # noqa: E402
 
+from wodctl.model import brand  # noqa: E402
+
 SITE = Settings({
-    "BRANDINGWOD": "Lab & Co", "BRANDINGURL": "https://lab.example.net", "BRANDINGLOGOURL": "https://lab.example.net/l.svg",
+    "BRANDINGCOLOR": "#ffff00", "BRANDINGWOD": "Lab & Co", "BRANDINGURL": "https://lab.example.net", "BRANDINGLOGOURL": "https://lab.example.net/l.svg",
     "BRANDINGSLACK": "Ask in #labs", "BRANDINGX": "@labs", "WODSENDER": "labs@example.net", "WODFEEDBACKURL": "https://q",
     "WODFEEXTPROTO": "https", "WODFEEXTFQDN": "portal.example.net", "WODFEEXTPORT": 443,
 })  # fmt: skip
@@ -40,6 +42,15 @@ def test_every_letter_is_whole_and_harmless(template: str) -> None:
     assert "<img src=x" not in html and "<b>Fine" not in html and "javascript:" not in html + text
     assert "Lab &amp; Co" in html
     assert ("Pa55word" in text) == (template == "credentials") == ("Pa55word" in html)
+
+
+def test_letters_are_in_the_site_s_colour_as_it_can_be_read() -> None:
+    """Yellow becomes darker on white; nobody gets a letter in our colour instead of his."""
+    html = letters.compose("credentials", FACTS, "Pa55word", SITE, policy=email.policy.SMTP).get_body(
+        ("html",)
+    )
+    assert f"background:{brand.on_white('#ffff00')[0]}" in html.get_content()  # type: ignore[union-attr]
+    assert brand.contrast(brand.on_white("#ffff00")[0], "#ffffff") >= 4.5
 
 
 def test_badges_are_shared_as_existing_pages_expect() -> None:

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +116,16 @@ def test_an_expired_token_is_renewed_and_the_call_repeated(api: Api) -> None:
         "/login",
         "/customer/18",
     ]
+
+
+def test_of_several_jobs_whose_token_has_expired_one_logs_in(api: Api) -> None:
+    """Seats are worked on side by side; what is asked does not depend on who comes first."""
+    one = client(api)
+    one.deliver(registration.cleaned(1))
+    api.valid = "expired"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one.deliver, map(registration.cleaned, range(8))))
+    assert [path for _, path, _ in api.said].count("/login") == 2
 
 
 def test_a_workshop_is_found_by_name_and_place(api: Api) -> None:

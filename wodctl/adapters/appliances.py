@@ -27,6 +27,8 @@ from wodctl.model.appliance import (
     SeatPlan,
     base_path,
     documents,
+    inside_port,
+    outside_name,
     outside_ports,
     read_definition,
     work_directory,
@@ -40,6 +42,9 @@ STEP = 0.1
 MOST_WORK = 64 * 2**20
 """Bytes that are read of the directory whose notebooks count for completion."""
 
+APPLIANCES_ELSEWHERE = ".appliances"
+"""Folder beside the homes with the notes of Elsewhere."""
+
 LARGEST_NOTEBOOK = 8 * 2**20
 MOST_NOTEBOOKS = 200
 
@@ -48,7 +53,8 @@ MOST_NOTEBOOKS = 200
 class Prepared:
     """All that an appliance and its notebooks need to know of each other, before anything of it runs.
 
-    `values` are the notebook's variables, secrets among them; `secrets` go into the container.
+    `values` are the notebook's variables, secrets among them; `secrets` go into the container. `host` is the other
+    Docker host that it lives on; empty: this one.
     """
 
     definition: Definition
@@ -57,6 +63,15 @@ class Prepared:
     secrets: Mapping[str, str]
     host_key: tuple[bytes, bytes]
     ssh_files: Mapping[str, bytes]
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An appliance that lives on another Docker host."""
+
+    definition: Definition
+    host: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class PreparedMachine:
 
 
 class Everything:
-    """What seats have beside their servers: an appliance here, or an account on a machine that the site names."""
+    """What seats have beside their servers: an appliance here or on another Docker host, or an account on a machine."""
 
     def __init__(
         self, appliances: "Appliances", machines: Machines, opened: Opened, variables: Mapping[str, Any]
@@ -80,17 +95,24 @@ class Everything:
         self._opened = opened
         self._variables = variables
 
-    def needed(self, workshop: Any, seat: int) -> Definition | Machine | None:
+    def needed(self, workshop: Any, seat: int) -> Definition | Placed | Machine | None:
         """What this seat needs for a workshop of the catalogue. Raises ActionFailed if that cannot be had.
 
         Nothing, where the site names a machine and gives no key to it: its own scripts do the work then.
         """
-        if f"IP-{workshop.name}" in self._variables and not self._machines.has_key:
+        try:
+            address = address_of(workshop.name, seat, self._variables, workshop.metadata)
+        except ActionFailed:
+            if self._machines.has_key:
+                raise
             return None
-        address = address_of(workshop.name, seat, self._variables, workshop.metadata)
-        if address is not None:
-            return Machine(workshop.name, address, seat)
+        if address is not None and not self._appliances.reaches(address):
+            return Machine(workshop.name, address, seat) if self._machines.has_key else None
         found = self._appliances.definition(workshop.name)
+        if found and address:
+            return Placed(found, address)
+        if found is None and address:
+            raise ActionFailed(f"{workshop.name} needs an appliance on {address}, and there is none.")
         if found is None and (workshop.metadata.monoappliance or workshop.metadata.multiappliance):
             raise ActionFailed(
                 f"{workshop.name} needs an appliance, and there is none.",
@@ -98,8 +120,10 @@ class Everything:
             )
         return found
 
-    def prepare(self, needed: Definition | Machine, seat: int) -> Prepared | PreparedMachine:
+    def prepare(self, needed: Definition | Placed | Machine, seat: int) -> Prepared | PreparedMachine:
         """Fresh secrets and the values for the notebook; nothing is started."""
+        if isinstance(needed, Placed):
+            return self._appliances.prepare(needed.definition, seat, needed.host)
         if isinstance(needed, Definition):
             return self._appliances.prepare(needed, seat)
         password = new_password()
@@ -137,8 +161,39 @@ class Everything:
         return self._appliances.notebooks(seat)
 
 
+class Elsewhere:
+    """Other Docker hosts, by name, and a note for each seat that has an appliance on one: files in `folder`.
+
+    Nothing is known of a host that the site has given up, nor asked of it.
+    """
+
+    def __init__(self, hosts: Mapping[str, Containers], folder: Path) -> None:
+        self.hosts = hosts
+        self._folder = folder
+
+    def note(self, seat: int, host: str) -> None:
+        """Before anything of the appliance is made."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        (self._folder / f"student{seat}").write_text(host)
+
+    def name(self, seat: int) -> str:
+        """The host that the seat's appliance is on; empty if it has none elsewhere."""
+        try:
+            return (self._folder / f"student{seat}").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def of(self, seat: int) -> Containers | None:
+        """The containers of that host."""
+        return self.hosts.get(self.name(seat))
+
+    def forget(self, seat: int) -> None:
+        """After it was taken away."""
+        (self._folder / f"student{seat}").unlink(missing_ok=True)
+
+
 class Appliances:
-    """The appliances on one engine. `url` is where participants' browsers find the proxy.
+    """The appliances on this engine, and `elsewhere`. `url` is where participants' browsers find the proxy.
 
     At most `starts` start at the same time, the others wait for their turn: more would only slow each other down, until
     the time is over that each has to get healthy.
@@ -152,14 +207,20 @@ class Appliances:
         plan: SeatPlan,
         url: str,
         *,
+        elsewhere: Elsewhere | None = None,
         starts: int = 1,
     ) -> None:
+        self._elsewhere = elsewhere or Elsewhere({}, Path("/nowhere"))
         self._turns = threading.BoundedSemaphore(starts)
         self._containers = containers
         self._definitions = definitions
         self._routes = routes
         self._plan = plan
         self._url = url
+
+    def reaches(self, address: str) -> bool:
+        """Whether this is the address of another Docker host of the site."""
+        return address in self._elsewhere.hosts
 
     def definition(self, workshop: str) -> Definition | None:
         """What the seats of a workshop have beside them; None for a workshop that needs nothing.
@@ -178,7 +239,7 @@ class Appliances:
             )
         return found
 
-    def prepare(self, definition: Definition, seat: int) -> Prepared:
+    def prepare(self, definition: Definition, seat: int, host: str = "") -> Prepared:
         """Fresh secrets and the values for the notebook; nothing is started."""
         made = {name: secrets.token_hex(24) for name, value in definition.values.items() if "secret" in value}
         pages = {
@@ -190,20 +251,31 @@ class Appliances:
         private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
         public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
         outside = outside_ports(definition, seat, self._plan.first_seat)
+        addresses = {
+            name: f"{host}:{outside[outside_name(value['address'], definition.ports[value['address']])]}"
+            if host
+            else f"{definition.host_name}:{inside_port(definition, value['address'], seat, self._plan.first_seat)}"
+            for name, value in definition.values.items()
+            if "address" in value
+        }
         return Prepared(
             definition,
             seat,
             # Under the original's names as well: where it is, and the port that a shared one would have.
             values={
-                f"IP-{definition.workshop}": definition.host_name,
+                f"IP-{definition.workshop}": host or definition.host_name,
                 **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
                 **outside,
                 **made,
                 **pages,
+                **addresses,
             },
             secrets=made,
             host_key=(private, public),
-            ssh_files=_ssh_files(definition, seat, public) if "ssh" in definition.ports else {},
+            ssh_files=_ssh_files(definition, seat, public, host, outside)
+            if "ssh" in definition.ports
+            else {},
+            host=host,
         )
 
     def start(self, prepared: Prepared, authorized_key: bytes) -> None:
@@ -216,35 +288,46 @@ class Appliances:
             self._start(prepared, handed_over(prepared, authorized_key))
 
     def _start(self, prepared: Prepared, archive: bytes) -> None:
-        seat, definition = prepared.seat, prepared.definition
-        made = documents(definition, seat, self._plan)
+        seat, definition, host = prepared.seat, prepared.definition, prepared.host
+        containers, address = self._containers, self._plan.appliance_address(seat)
+        if host:
+            containers, address = self._elsewhere.hosts[host], host
+            self._elsewhere.note(seat, host)
+        made = documents(definition, seat, self._plan, elsewhere=bool(host))
         end = time.monotonic() + definition.ready_seconds
         for name, document in made:
-            self._containers.create(name, document)
-            self._containers.hand_over(name, HANDED_OVER, archive)
-            self._containers.set_going(name)
-        routes = appliance_routes(definition, seat, self._plan.first_seat, self._plan.appliance_address(seat))
+            containers.create(name, document)
+            containers.hand_over(name, HANDED_OVER, archive)
+            containers.set_going(name)
+        routes = appliance_routes(definition, seat, self._plan.first_seat, address, elsewhere=bool(host))
         if routes:
             self._write_routes(seat, json.dumps(routes))
         for name, _ in made:
-            wait_until_healthy(self._containers, name, definition, end)
+            wait_until_healthy(containers, name, definition, end)
 
     def ensure_absent(self, seat: int) -> None:
         """The seat has no appliance, and nothing of one is left: containers, volumes, routes."""
         with suppress(FileNotFoundError):
             self._route_file(seat).unlink()
+        if self._any_defined():
+            self._remove(self._containers, seat)
+        there = self._elsewhere.of(seat)
+        if there:
+            self._remove(there, seat)
+        self._elsewhere.forget(seat)
+
+    def _remove(self, containers: Containers, seat: int) -> None:
         main, *companions = self._plan.container_names(seat)
-        if not self._any_defined():
-            return
         # The companions first: as long as there is one, there is the container by which we know.
-        if self._containers.inspect(main) is not None:
+        if containers.inspect(main) is not None:
             for name in [*reversed(companions), main]:
-                self._containers.ensure_absent(name)
+                containers.ensure_absent(name)
 
     def notebooks(self, seat: int) -> Sequence[bytes]:
         """What the participant's notebooks in his appliance hold, to count for completion; it is stopped for that."""
         name = self._plan.container_names(seat)[0]
-        found = self._containers.inspect(name) if self._any_defined() else None
+        containers = self._elsewhere.of(seat) or self._containers
+        found = containers.inspect(name) if self._any_defined() else None
         if found is None:
             return []
         try:
@@ -253,8 +336,8 @@ class Appliances:
             return []
         if definition is None or not definition.work:
             return []
-        self._containers.stop(name, definition.stop_seconds)
-        return notebooks_in(self._containers.read_out(name, work_directory(definition, seat), MOST_WORK))
+        containers.stop(name, definition.stop_seconds)
+        return notebooks_in(containers.read_out(name, work_directory(definition, seat), MOST_WORK))
 
     def _any_defined(self) -> bool:
         """Whether this site ever built an appliance: definitions are replaced, but never go."""
@@ -335,9 +418,19 @@ def notebooks_in(archive: bytes) -> list[bytes]:
     return found
 
 
-def _ssh_files(definition: Definition, seat: int, public: bytes) -> dict[str, bytes]:
+def _ssh_files(
+    definition: Definition, seat: int, public: bytes, host: str, outside: Mapping[str, int]
+) -> dict[str, bytes]:
     """What belongs into the seat's ~/.ssh, so that `ssh spark101` needs no more and asks nothing."""
     name, number = definition.host_name, definition.ports["ssh"].number or 22
+    if host:
+        lines = [f"Host {name} {host}", f"    HostName {host}", f"    User student{seat}",
+                 f"    Port {outside[outside_name('ssh', definition.ports['ssh'])]}", f"    HostKeyAlias {name}",
+                 "    IdentityFile ~/.ssh/id_rsa", "    StrictHostKeyChecking yes"]  # fmt: skip
+        return {
+            "config": ("\n".join(lines) + "\n").encode(),
+            "known_hosts": f"{name} {public.decode()}\n".encode(),
+        }
     lines = [
         f"Host {name}",
         f"    User student{seat}",

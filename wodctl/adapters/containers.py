@@ -8,7 +8,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -43,10 +44,20 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Containers:
-    """The containers that the gate lets us have. Methods raise Unavailable while gate or engine are away."""
+    """The containers that the gate lets us have. Methods raise Unavailable while gate or engine are away.
 
-    def __init__(self, path: Path = SOCKET) -> None:
-        self._path = path
+    `host` is the name of another Docker host, where it is one; `connect` the way to it where that is no socket.
+    """
+
+    def __init__(
+        self,
+        path: Path = SOCKET,
+        *,
+        host: str = "",
+        connect: Callable[[float], http.client.HTTPConnection] | None = None,
+    ) -> None:
+        self._connect = connect or partial(_Connection, path)
+        self._host = host
 
     def create(self, name: str, document: Mapping[str, Any]) -> None:
         """Make a container that does not run yet. Raises ActionFailed if gate or engine refuse it."""
@@ -145,11 +156,8 @@ class Containers:
     ) -> None:
         status, body = self._call(method, path, document, timeout, query=query)
         if status not in expected:
-            try:
-                message = json.loads(body)["message"]
-            except (ValueError, KeyError, TypeError):
-                message = body.decode(errors="replace")
-            raise ActionFailed(f"The engine refuses {method} {path}: {message} (status {status}).")
+            whose = f"The engine of {self._host}" if self._host else "The engine"
+            raise ActionFailed(f"{whose} refuses {method} {path}: {_message(body)} (status {status}).")
 
     def _call(
         self,
@@ -160,7 +168,7 @@ class Containers:
         limit: int | None = None,
         query: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        connection = _Connection(self._path, timeout)
+        connection = self._connect(timeout)
         kind = "application/x-tar" if isinstance(document, bytes) else "application/json"
         target = path + ("?" + urlencode(query, safe="/") if query else "")
         try:
@@ -173,14 +181,25 @@ class Containers:
             answer = connection.getresponse()
             status, body = answer.status, answer.read(limit)
         except (OSError, http.client.HTTPException) as error:
+            who = f"The way to the Docker host {self._host}" if self._host else "The gate"
             raise Unavailable(
-                f"The gate does not answer: {error}.", hint="`wodctl status` shows the services."
+                f"{who} does not answer: {error}.", hint="`wodctl status` shows the services."
             ) from None
         finally:
             connection.close()
         if status in (502, 503, 504):
+            if self._host:
+                raise Unavailable(f"The Docker host {self._host} is away: {_message(body)}")
             raise Unavailable(f"The engine cannot do {method} {path}: {body.decode(errors='replace')[:300]}")
         return status, body
+
+
+def _message(body: bytes) -> str:
+    """What gate or engine say is wrong."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")[:300]
 
 
 def _unframed(raw: bytes) -> bytes:

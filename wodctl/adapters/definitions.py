@@ -5,17 +5,25 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from wodctl.model.appliance import Definition, read_definition, read_definitions
+from wodctl.model.appliance import Definition, SeatPlan, read_definition, read_definitions
 from wodctl.model.ports import Pool, allocate
 
 PORTS, SUPERSEDED = "ports", "superseded"
 """Files with the first port of each block, and with images that are to go."""
 
 
-class Definitions:
-    """What was built and tried: `<state>/data/appliances`, rendered to `<state>/rendered/appliances`."""
+_MOST_PORTS = 15
+"""That one packet rule can name."""
 
-    def __init__(self, state: Path) -> None:
+
+class Definitions:
+    """What was built and tried: `<state>/data/appliances`, rendered to `<state>/rendered/appliances`.
+
+    `elsewhere` are those that live on other hosts, where every port has a number outside.
+    """
+
+    def __init__(self, state: Path, elsewhere: Collection[str] = ()) -> None:
+        self._elsewhere = elsewhere
         self._kept = state / "data" / "appliances"
         self._rendered = state / "rendered" / "appliances"
 
@@ -50,7 +58,10 @@ class Definitions:
         file = self._kept / PORTS
         former = json.loads(file.read_text()) if file.exists() else {}
         wanted = {
-            definition.name: definition.published for definition in [*self.all(), *([more] if more else [])]
+            definition.name: definition.outside_names
+            if definition.name in self._elsewhere
+            else definition.published
+            for definition in [*self.all(), *([more] if more else [])]
         }
         return allocate(wanted, former, by_hand, pool)
 
@@ -67,6 +78,21 @@ class Definitions:
             if path.stem not in {definition.name for definition in current}:
                 path.unlink()
         _write(self._rendered / "known", "".join(f"{name}\n" for name in known))
+
+    def render_reach(self, hosts: Mapping[str, Collection[str]], plan: SeatPlan) -> None:
+        """Tell the firewall what each seat reaches on other hosts: `hosts` are the appliances there, by address."""
+        rendered = {definition.name: definition for definition in read_definitions(self._rendered)}
+        lines = []
+        for address, names in sorted(hosts.items()):
+            found = [rendered[name].bases for name in names if name in rendered]
+            # Port 0, which nobody has, where nothing lives there yet: the host is closed all the same.
+            bases = sorted(base for one in found for base in one.values())
+            for seat in range(plan.first_seat, plan.last_seat + 1):
+                ports = [str(base + seat - plan.first_seat) for base in bases] or ["0"]
+                for first in range(0, len(ports), _MOST_PORTS):
+                    own = ",".join(ports[first : first + _MOST_PORTS])
+                    lines.append(f"{plan.seat_address(seat)} {address} {own}\n")
+        _write(self._rendered / "reach", "".join(lines))
 
 
 def _write(path: Path, text: str) -> None:

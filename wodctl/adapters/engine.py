@@ -131,16 +131,25 @@ class Engine:
     def free_seat_network(self, seats: int) -> str:
         """A network within 10.213.0.0/16 that neither the engine nor a route of the host uses: a /20, or larger where
         a quarter of it would not hold that many seats."""
-        prefix = min(20, 30 - (seats + FIRST_PLACE).bit_length())
+        found = self.free_network(min(20, 30 - (seats + FIRST_PLACE).bit_length()))
+        if found is None:
+            raise StackProblem(
+                "No free network for the seats was found within 10.213.0.0/16.",
+                hint="Set WODSEATNETWORK to a private network with room for every seat, such as 10.99.0.0/20.",
+            )
+        return found
+
+    def free_network(self, prefix: int) -> str | None:
+        """A network of that size within 10.213.0.0/16 that neither the engine nor a route of the host uses.
+
+        The engine's own pools end at 31 networks.
+        """
         taken = [ipaddress.ip_network(text) for text in [*self._subnets(), *_routes()]]
         whole = ipaddress.ip_network("10.213.0.0/16")
         for candidate in whole.subnets(new_prefix=prefix) if prefix >= whole.prefixlen else ():
             if not any(candidate.overlaps(network) for network in taken):
                 return str(candidate)
-        raise StackProblem(
-            "No free network for the seats was found within 10.213.0.0/16.",
-            hint="Set WODSEATNETWORK to a private network with room for every seat, such as 10.99.0.0/20.",
-        )
+        return None
 
     def _subnets(self) -> list[str]:
         ids = process.run(["docker", "network", "ls", "--quiet"]).split()

@@ -8,6 +8,7 @@ the columns to change. GET /workshops lists all workshops, with the folder's nam
 import http.client
 import json
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ class Registration:
         self._account = {"username": user, "password": password}
         self._location = location
         self._token: str | None = None
+        self._one_login = threading.Lock()
         handlers = [urllib.request.HTTPSHandler(context=trust), _StayThere()]
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -51,7 +53,8 @@ class Registration:
 
     def token(self) -> str:
         """A fresh token for a script of the site: it lasts three minutes."""
-        return self._log_in()
+        with self._one_login:
+            return self._log_in()
 
     def deliver(self, update: Update) -> None:
         """Change the row. Raises ActionFailed if the database refuses these values or has no such row."""
@@ -65,12 +68,22 @@ class Registration:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to a call; logged in anew, once, if the token has expired."""
-        for token in (self._token, None):
-            try:
-                return self._call(method, path, body, token or self._log_in())
-            except _Expired:
-                self._token = None
-        raise Unavailable(f"{self._api} does not accept the token that it has just given us.")
+        token = self._token_after(None)
+        try:
+            return self._call(method, path, body, token)
+        except _Expired:
+            token = self._token_after(token)
+        try:
+            return self._call(method, path, body, token)
+        except _Expired:
+            raise Unavailable(f"{self._api} does not accept the token that it has just given us.") from None
+
+    def _token_after(self, expired: str | None) -> str:
+        """A token other than the expired one: of several seats' jobs that need one at once, one logs in."""
+        with self._one_login:
+            if self._token is None or self._token == expired:
+                return self._log_in()
+            return self._token
 
     def _log_in(self) -> str:
         try:

@@ -21,7 +21,8 @@ import yaml
 
 from wodctl.adapters import process, quota, repositories
 from wodctl.errors import ConfigProblem, StackProblem
-from wodctl.model import proxy
+from wodctl.model import docker_host, proxy
+from wodctl.model.docker_host import DockerHost
 from wodctl.model.settings import Settings
 
 DB, HUB, MAIL, PROXY, WORKER = 1800, 1801, 1802, 1803, 1804
@@ -44,12 +45,13 @@ _ENGINE_INTERFACES = ("docker", "br-", "veth", "wod-")
 
 # The settings that a service reads, and so those that restart it when they change. The worker reads all of them.
 _READ_BY = {
-    "api-db": ("BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX", "WODAPIDBADMIN",
-               "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO", "WODAPIDBFQDN", "WODAPIDBHOUR",
-               "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES", "WODAPIDBRATE", "WODAPIDBUSER",
-               "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN", "WODFEEXTPORT", "WODFEEXTPROTO",
-               "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER", "WODSMTPHOST", "WODSMTPPORT",
-               "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "api-db": ("BRANDINGCOLOR", "BRANDINGLOGOURL", "BRANDINGSLACK", "BRANDINGURL", "BRANDINGWOD", "BRANDINGX",
+               "WODAPIDBADMIN", "WODAPIDBCORS", "WODAPIDBEXTFQDN", "WODAPIDBEXTPORT", "WODAPIDBEXTPROTO",
+               "WODAPIDBFQDN", "WODAPIDBHOUR", "WODAPIDBPATIENCE", "WODAPIDBPORT", "WODAPIDBPROTO", "WODAPIDBPROXIES",
+               "WODAPIDBRATE", "WODAPIDBUSER", "WODBEEXTFQDN", "WODDENYLIST", "WODFEEDBACKURL", "WODFEEXTFQDN",
+               "WODFEEXTPORT", "WODFEEXTPROTO", "WODFEFQDN", "WODFEPORT", "WODFEPROTO", "WODPOSTPORT", "WODSENDER",
+               "WODSMTPHOST", "WODSMTPPORT", "WODSMTPTLS", "WODSMTPUSER", "WODTYPE", "WODUSER"),
+    "doorman": ("BRANDING", "BRANDINGCOLOR"),
     "gate": ("GIDBASE", "UIDBASE", "WODAPPLIANCEPRIVILEGES",
              "WODSEATCPUS", "WODSEATMEMORY", "WODSEATPIDS", "WODUSERMAX", "WODUSERMIN"),
     "hub": ("BRANDING", "BRANDINGCOLOR", "BRANDINGURL", "BRANDINGWOD", "GIDBASE", "UIDBASE", "WODBEEXTFQDN",
@@ -83,6 +85,7 @@ FOLDERS = (
     # Mounted whole, so that a renewed certificate needs no new container; its files are the proxy's alone.
     Owned("secrets/proxy", -1, -1, 0o711),
     Owned(repositories.SECRETS, FETCH, FETCH, 0o700),
+    Owned(docker_host.FOLDER, os.geteuid(), GATE, 0o750),
     Owned("secrets/worker", -1, -1, 0o700),
     # The operator's to fill: what his scripts find as files.
     Owned("secrets/scripts", -1, -1, 0o700),
@@ -100,6 +103,7 @@ FOLDERS = (
     Owned("run/gate", -1, -1, 0o755),
     Owned("run/gate/hub", GATE, HUB, 0o2750),
     Owned("run/gate/worker", GATE, WORKER, 0o2750),
+    Owned("run/gate/worker/elsewhere", GATE, WORKER, 0o2750),
     Owned("data", -1, -1, 0o711),
     Owned("data/appliances", -1, -1, 0o755),
     Owned("data/bans", FAIL2BAN, FAIL2BAN, 0o700),
@@ -182,6 +186,23 @@ class StateDirectory:
         self._ensure_owned(wanted, base_image)
         return self._mark(wanted)
 
+    def ensure_host_keys(self, hosts: Iterable[DockerHost], base_image: str) -> None:
+        """The gate may read what opens other Docker hosts, each in a folder of its own, for the operator to fill.
+
+        Raises ConfigProblem for a host without its files.
+        """
+        for host in hosts:
+            folder = f"{docker_host.FOLDER}/{host.name}"
+            (self.path / folder).mkdir(exist_ok=True)
+            missing = [name for name in host.files if not (self.path / folder / name).is_file()]
+            if missing:
+                raise ConfigProblem(
+                    f"The Docker host {host.name} (WODAPPLIANCEHOSTS) cannot be reached without {', '.join(missing)}.",
+                    hint=f"Write them into {self.path / folder}/; docs/appliances.md says what they are.",
+                )
+            files = [Owned(f"{folder}/{name}", os.geteuid(), GATE, 0o440) for name in host.files]
+            self._ensure_owned([Owned(folder, os.geteuid(), GATE, 0o750), *files], base_image)
+
     def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
         """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
 
@@ -224,10 +245,11 @@ class StateDirectory:
         whole = settings.to_json()
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
+        for name in ("api-db", "hub"):
+            own[name]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         if settings.WODTLS != "off":
             # The proxy is the only one who comes to it from outside then, and says who he speaks for.
             own["api-db"]["WODAPIDBPROXIES"] = ["*"]
-        own["hub"]["logo"] = settings.BRANDINGLOGOURL or logo_of(settings.WODPRIVDIR)
         read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
         for name, text in read.items():
             self._write(rendered / f"{name}.json", text, mode=0o644)

@@ -26,11 +26,15 @@ _KEYS = "/run/wod-trial"
 
 @dataclass(frozen=True)
 class Trial:
-    """Tries appliances on the engine of this host; `guest` is the image that the student signs in from."""
+    """Tries appliances on the engine of this host; `guest` is the image that the student signs in from.
+
+    `subnet` is a free one; without it the engine takes one of its own.
+    """
 
     socket: Path
     plan: SeatPlan
     guest: str
+    subnet: str | None = None
 
     def run(self, definition: Definition) -> float:
         """Start it, wait for its health, sign in; returns the seconds until it was healthy. Nothing of it remains.
@@ -67,7 +71,8 @@ class Trial:
 
     @contextmanager
     def _network(self, name: str, containers: Containers, names: list[str]) -> Iterator[None]:
-        process.run(["docker", "network", "create", "--label", f"wod.trial={name}", name])
+        subnet = [f"--subnet={self.subnet}"] if self.subnet else []
+        process.run(["docker", "network", "create", "--label", f"wod.trial={name}", *subnet, name])
         try:
             yield
         finally:

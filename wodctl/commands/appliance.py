@@ -3,7 +3,10 @@
 import ipaddress
 import json
 import os
+import socket
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,16 +14,26 @@ from typing import Any
 import click
 
 from wodctl.adapters.appliance_folder import ApplianceFolder
-from wodctl.adapters.appliances import Appliances
+from wodctl.adapters.appliances import APPLIANCES_ELSEWHERE, Appliances, Elsewhere
 from wodctl.adapters.containers import Containers
 from wodctl.adapters.definitions import Definitions
+from wodctl.adapters.docker_hosts import reached
 from wodctl.adapters.engine import images_of_ours, remove_image
+from wodctl.adapters.machines import address_of
 from wodctl.adapters.trial import Trial
 from wodctl.commands.image import ensure_built
 from wodctl.commands.site import Site, pass_site
 from wodctl.commands.table import table
-from wodctl.errors import ContentProblem, UsageProblem, WodError
-from wodctl.model.appliance import Definition, DefinitionProblem, SeatPlan, documents, read_definition
+from wodctl.errors import ConfigProblem, ContentProblem, EngineProblem, UsageProblem, WodError
+from wodctl.model.appliance import (
+    Definition,
+    DefinitionProblem,
+    SeatPlan,
+    documents,
+    network_elsewhere,
+    read_definition,
+)
+from wodctl.model.docker_host import DockerHost, hosts_of
 from wodctl.model.manifest import plain_name
 from wodctl.model.ports import Pool
 from wodctl.model.settings import port_range
@@ -60,6 +73,8 @@ def build_appliance(site: Site, names: tuple[str, ...], everything: bool) -> Non
                 raise
             click.secho(f"{name}: {error.message}", fg="red", err=True)
             failed.append(error)
+    if (site.state / "rendered" / "compose.env").exists():
+        render_reach(site)
     if failed:
         raise ContentProblem(f"{len(failed)} of {len(wanted)} could not be built.")
 
@@ -77,7 +92,7 @@ def folder_of(site: Site, name: str) -> Path:
 
 def ensure_current(site: Site, name: str, folder: Path) -> None:
     """Build and try the appliance unless what its folder says is current already. Raises WodError."""
-    definitions, builder = Definitions(site.state), site.builder
+    definitions, builder = _definitions(site), site.builder
     read = ApplianceFolder(folder, site.root / "compose" / "appliance.yml")
     images = builder.appliance_images(folder)
     definition = read.definition(images, site.settings.WODAPPLIANCEPRIVILEGES)
@@ -89,6 +104,7 @@ def ensure_current(site: Site, name: str, folder: Path) -> None:
     definitions.ports_with(definition, site.settings.site_variables, _pool(site))
     if former == definition and set(definition.images) <= present:
         render_appliances(site)
+        _deliver(site, definition)
         click.echo(f"{name} is up to date.")
         return
     kept = present | set(former.images if former else ())
@@ -99,7 +115,10 @@ def ensure_current(site: Site, name: str, folder: Path) -> None:
         ensure_built(site, ["lab"])
         click.echo(f"Trying {name} …")
         guest = site.builder.tag("lab")
-        seconds = Trial(ENGINE_SOCKET, plan_of(site, "10.0.0.0/8"), guest).run(definition)
+        seconds = Trial(ENGINE_SOCKET, plan_of(site, "10.0.0.0/8"), guest, site.engine.free_network(28)).run(
+            definition
+        )
+        _deliver(site, definition)
     except BaseException:
         for image in set(definition.images) - kept:
             remove_image(image)
@@ -107,7 +126,12 @@ def ensure_current(site: Site, name: str, folder: Path) -> None:
     definitions.keep(definition, former)
     render_appliances(site)
     # Seats that have the former one keep it; its image goes when nobody has it any more.
-    definitions.note_superseded([tag for tag in definitions.superseded() if not remove_image(tag)])
+    superseded = definitions.superseded()
+    left = {tag for tag in superseded if not remove_image(tag)}
+    for host in _hosts_of(site, name):
+        with suppress(EngineProblem), reached(host, site.state) as there:
+            left |= set(there.remove_images(superseded))
+    definitions.note_superseded(left)
     click.echo(f"{name} is current: healthy after {seconds:.1f} s, and a student has signed in.")
 
 
@@ -115,9 +139,63 @@ def render_appliances(site: Site) -> None:
     """Give the services what is current, with the site's ports."""
     base = site.state / "rendered" / "appliances"
     base.mkdir(parents=True, exist_ok=True)
-    Definitions(site.state).render(
-        site.builder.appliance_folders(), site.settings.site_variables, _pool(site)
-    )
+    _definitions(site).render(site.builder.appliance_folders(), site.settings.site_variables, _pool(site))
+
+
+def render_reach(site: Site) -> None:
+    """Tell the firewall which seat reaches what on other Docker hosts. Raises ConfigProblem for one without address."""
+    hosts = {}
+    for host in site.settings.docker_hosts:
+        try:
+            address = socket.gethostbyname(host.name)
+        except OSError:
+            raise ConfigProblem(
+                f"The name {host.name} (WODAPPLIANCEHOSTS) cannot be resolved.",
+                hint="Correct it, or give the address of the host.",
+            ) from None
+        hosts[address] = [
+            one.name for one in Definitions(site.state).all() if host in _hosts_of(site, one.name)
+        ]
+    Definitions(site.state).render_reach(hosts, plan_of(site, _seat_network(site)))
+
+
+def deliver_elsewhere(site: Site) -> None:
+    """Every appliance that lives on another Docker host is there; one sentence for a host that is away."""
+    for definition in Definitions(site.state).all():
+        try:
+            _deliver(site, definition)
+        except EngineProblem as error:
+            click.secho(f"{definition.name} was not delivered. {error.message}", fg="red", err=True)
+
+
+def remove_elsewhere(site: Site) -> None:
+    """No other Docker host has anything of this project any more; one sentence for a host that is away."""
+    for host in site.settings.docker_hosts:
+        try:
+            with reached(host, site.state) as there:
+                there.remove_all(site.project)
+        except EngineProblem as error:
+            click.secho(f"What is there stays there. {error.message}", fg="red", err=True)
+
+
+def _deliver(site: Site, definition: Definition) -> None:
+    """The hosts that it lives on have its images and a network for it. Raises EngineProblem."""
+    for host in _hosts_of(site, definition.name):
+        with reached(host, site.state) as there:
+            there.ensure_network(network_elsewhere(site.project), site.project)
+            for tag in definition.images:
+                if there.ensure_image(tag):
+                    click.echo(f"{definition.name} was delivered to {host.name}.")
+
+
+def _hosts_of(site: Site, name: str) -> Sequence[DockerHost]:
+    """The other Docker hosts that the appliance of that name lives on."""
+    return hosts_of(site.settings.site_variables.get(f"IP-WKSHP-{name}"), site.settings.docker_hosts)
+
+
+def _definitions(site: Site) -> Definitions:
+    known = {*site.builder.appliance_folders(), *(one.name for one in Definitions(site.state).all())}
+    return Definitions(site.state, [name for name in known if _hosts_of(site, name)])
 
 
 @click.group()
@@ -176,7 +254,7 @@ def list_appliances(site: Site, as_json: bool) -> None:
     Example:
       wodctl appliance list
     """
-    rows = [_row(container) for container in site.engine.appliances()]
+    rows = _rows(site)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -201,7 +279,7 @@ def show(site: Site, name: str, as_json: bool) -> None:
     found = {
         "name": definition.name,
         "title": definition.title,
-        "where": "this host",
+        "where": ", ".join(host.name for host in _hosts_of(site, definition.name)) or "this host",
         "images": definition.images,
         "memory_bytes": sum(container["HostConfig"]["Memory"] for container in containers),
         "ports": {name: vars(port) for name, port in definition.ports.items()},
@@ -238,10 +316,11 @@ def create(site: Site, name: str, seat: int) -> None:
     """
     definition = _definition(site, name)
     key = _public_key(site, seat)
-    made = _appliances(site)
-    prepared = made.prepare(definition, seat)
-    began = time.monotonic()
-    made.start(prepared, key)
+    host = _host_of_seat(site, definition, seat)
+    with _appliances(site, seat, host) as made:
+        prepared = made.prepare(definition, seat, host)
+        began = time.monotonic()
+        made.start(prepared, key)
     click.echo(f"{definition.name} of student{seat} is ready after {time.monotonic() - began:.1f} s.")
     for value, text in prepared.values.items():
         click.echo(f"  {value}={text}")
@@ -261,24 +340,39 @@ def remove(site: Site, seats: tuple[int, ...]) -> None:
     """
     for seat in seats:
         _check_seat(site, seat)
-        _appliances(site).ensure_absent(seat)
+        with _appliances(site, seat) as made:
+            made.ensure_absent(seat)
         click.echo(f"student{seat} has no appliance.")
 
 
 def appliances_by_seat(site: Site) -> dict[int, list[dict[str, Any]]]:
     """What `appliance list` shows, by seat."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in map(_row, site.engine.appliances()):
+    for row in _rows(site):
         found.setdefault(row["seat"], []).append(row)
     return found
 
 
-def _row(container: dict[str, Any]) -> dict[str, Any]:
+def _rows(site: Site) -> list[dict[str, Any]]:
+    """A row for each appliance, on this host and on others; one sentence for a host that is away."""
+    rows = [_row(container, "this host") for container in site.engine.appliances()]
+    for host in site.settings.docker_hosts:
+        try:
+            with reached(host, site.state) as there:
+                found = there.appliances(site.project)
+        except EngineProblem as error:
+            click.secho(error.message, fg="red", err=True)
+            continue
+        rows += [_row(one, host.name) for one in found if "wod.appliance" in one["Config"]["Labels"]]
+    return rows
+
+
+def _row(container: dict[str, Any], where: str) -> dict[str, Any]:
     labels, state = container["Config"]["Labels"], container["State"]
     return {
         "seat": int(labels["wod.appliance"]),
         "name": labels["wod.appliance.name"],
-        "where": "this host",
+        "where": where,
         "state": state["Status"],
         "health": state.get("Health", {}).get("Status", "none"),
         "image": container["Config"]["Image"],
@@ -294,6 +388,12 @@ def _definition(site: Site, name: str) -> Definition:
             f"The appliance {plain} is not built.", hint=f"`wodctl build-appliance {plain}` builds it."
         )
     return found
+
+
+def _seat_network(site: Site) -> str:
+    """The seats' network, as the last `up` made it."""
+    environment = (site.state / "rendered" / "compose.env").read_text()
+    return environment.partition("WOD_SEAT_SUBNET=")[2].split("\n")[0]
 
 
 def _public_key(site: Site, seat: int) -> bytes:
@@ -325,17 +425,37 @@ def _check_seat(site: Site, seat: int) -> None:
         raise UsageProblem(f"There is no seat {seat}.", hint=f"They are {s.WODUSERMIN} to {s.WODUSERMAX}.")
 
 
-def _appliances(site: Site) -> Appliances:
-    network = (
-        (site.state / "rendered" / "compose.env").read_text().partition("WOD_SEAT_SUBNET=")[2].split("\n")[0]
-    )
-    return Appliances(
-        Containers(ENGINE_SOCKET),
-        site.state / "rendered" / "appliances",
-        site.state / "data" / "routes",
-        plan_of(site, network),
-        site.url,
-    )
+def _host_of_seat(site: Site, definition: Definition, seat: int) -> str:
+    """The name of the other Docker host that the seat's appliance lives on; empty for this one."""
+    if not _hosts_of(site, definition.name):
+        return ""
+    workshop = site.workshops.workshop(definition.workshop)
+    address = address_of(definition.workshop, seat, site.settings.variables, workshop.metadata)
+    return next((host.name for host in site.settings.docker_hosts if host.name == address), "")
+
+
+@contextmanager
+def _appliances(site: Site, seat: int, host: str = "") -> Iterator[Appliances]:
+    """The appliances as the worker sees them, with the host that a seat's is on, and the one that it is to be on."""
+    notes = site.state / "data" / "students" / APPLIANCES_ELSEWHERE
+    with ExitStack() as stack:
+        try:
+            wanted = {host, Elsewhere({}, notes).name(seat)}
+        except PermissionError:
+            raise UsageProblem("Appliances on other hosts are looked after by root.") from None
+        hosts = {
+            one.name: stack.enter_context(reached(one, site.state)).containers
+            for one in site.settings.docker_hosts
+            if one.name in wanted
+        }
+        yield Appliances(
+            Containers(ENGINE_SOCKET),
+            site.state / "rendered" / "appliances",
+            site.state / "data" / "routes",
+            plan_of(site, _seat_network(site)),
+            site.url,
+            elsewhere=Elsewhere(hosts, notes),
+        )
 
 
 def plan_of(site: Site, network: str) -> SeatPlan:

@@ -21,7 +21,14 @@ from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
 from wodctl.adapters.state import StateDirectory, fetched, never_banned
-from wodctl.commands.appliance import ensure_current, folder_of, render_appliances
+from wodctl.commands.appliance import (
+    deliver_elsewhere,
+    ensure_current,
+    folder_of,
+    remove_elsewhere,
+    render_appliances,
+    render_reach,
+)
 from wodctl.commands.host import published_ports
 from wodctl.commands.image import ensure_built, ensure_labs
 from wodctl.commands.notebooks import documents, ensure_fetched
@@ -128,6 +135,7 @@ def up(site: Site, **options: Any) -> None:
         if given:
             configuration.remember(site.state, given)
         secrets = state.ensure_secrets(base)
+        state.ensure_host_keys(settings.docker_hosts, base)
         if served:
             api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
         if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
@@ -155,11 +163,13 @@ def up(site: Site, **options: Any) -> None:
         for name in settings.WODAPPLIANCES:
             ensure_current(site, plain_name(name), folder_of(site, plain_name(name)))
         render_appliances(site)
+        deliver_elsewhere(site)
         environment = _compose_environment(site, state, labs) | {"WOD_SECRETS": secrets}
         if served:
             environment["WOD_SECRETS_API"] = api_secrets
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
+        render_reach(site)
         if backups.has_databases():
             click.echo("Bringing in the databases of the backup …")
             _compose(site, file, ["up", "--detach", "--wait", "db"])
@@ -192,6 +202,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     if volumes and not yes:
         click.confirm(f"Remove all data of the project {site.project} below {site.state}/data?", abort=True)
     site.engine.remove([container["Id"] for container in site.engine.lent()])
+    remove_elsewhere(site)
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
     if "firewall" in _wanted(site):
@@ -366,6 +377,8 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WOD_CA_BUNDLE": str(builder.ca_bundle().resolve()),
         "WOD_FETCHERS": str(int(bool(fetched(settings)))),
         "WOD_FETCHER": f"{operator}:{os.getegid()}" if operator else f"{OWNER}:{OWNER}",
+        "WOD_DOCKER_HOSTS": " ".join(settings.WODAPPLIANCEHOSTS),
+        "WOD_GATES_ELSEWHERE": str(int(bool(settings.WODAPPLIANCEHOSTS))),
         "WOD_LABS": " ".join(f"{name}={tag}" for name, tag in sorted(labs.items())),
         "WOD_LAB_KERNELS": " ".join(
             f"{name}={','.join(sorted(lab.kernels))}" for name, lab in sorted(builder.labs.items())
@@ -427,14 +440,16 @@ def _start(site: Site, file: Path) -> None:
             _compose(site, file, ["rm", "--stop", "--force", *unwanted])
         words = ["up", "--detach", "--wait", "--wait-timeout", "120", "--remove-orphans"]
         _compose(site, file, [*words, *sorted(wanted)])
-    except ProgramFailed:
+    except ProgramFailed as failure:
         ill = [service for service in _all_services(site) if not _is_well(service)]
         names = (
             ", ".join(f"{service.name} ({service.state}, {service.health})" for service in ill)
             or "one of them"
         )
+        # On a terminal the operator has seen it already.
+        said = failure.output.strip().splitlines()[-1:]
         raise StackProblem(
-            f"Not every service became healthy: {names}.",
+            f"Not every service became healthy: {names}." + "".join(f" Compose: {line}" for line in said),
             hint=f"`wodctl logs {ill[0].name if ill else ''}` tells why; then run `wodctl up` again.",
         ) from None
 
@@ -469,8 +484,9 @@ def _wanted(site: Site) -> set[str]:
             | {"db"}
             | ({"proxy", "doorman"} if site.settings.WODTLS != "off" else set())
         )
-    backend = set(services) - registration - {"fetch"}
-    return backend | fetching | (registration if site.settings.WODTYPE == "all" else set())
+    elsewhere = {"gate-elsewhere"} if site.settings.docker_hosts else set()
+    backend = set(services) - registration - {"fetch", "gate-elsewhere"}
+    return backend | elsewhere | fetching | (registration if site.settings.WODTYPE == "all" else set())
 
 
 def _stack(site: Site) -> dict[str, Any]:
@@ -482,11 +498,11 @@ def _stack(site: Site) -> dict[str, Any]:
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
     wanted = _wanted(site)
-    # Each service has an image of its name, but for the intake, which is in that of the mail service, and a few others.
+    # Each service has an image of its name, but for those that share another's.
     needed = (
         {"base"}
         | ({"lab", "compiler", "export"} if "hub" in wanted else set())
-        | (wanted - {"egress", "intake", "scheduler"})
+        | (wanted - {"egress", "gate-elsewhere", "intake", "scheduler"})
     )
     return [name for name in site.builder.images() if name in needed or name == "fetch"]
 

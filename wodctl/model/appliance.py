@@ -96,6 +96,11 @@ class Definition:
         return [port.publish for port in self.ports.values() if port.publish]
 
     @property
+    def outside_names(self) -> list[str]:
+        """The variables with the ports outside where it lives on another host: all are opened there."""
+        return [outside_name(name, port) for name, port in self.ports.items()]
+
+    @property
     def images(self) -> list[str]:
         """The images of its containers."""
         return [str(container["Image"]) for container in self.containers]
@@ -184,13 +189,27 @@ def inside_port(definition: Definition, name: str, seat: int, first_seat: int) -
     return outside_ports(definition, seat, first_seat)[port.publish]
 
 
-def documents(definition: Definition, seat: int, plan: SeatPlan) -> list[tuple[str, dict[str, Any]]]:
+def outside_name(name: str, port: Port) -> str:
+    """The variable with a port's number outside: the one that it is published as, else as SSHPORT for `ssh`."""
+    return port.publish or f"{name.upper().replace('-', '_')}PORT"
+
+
+def network_elsewhere(project: str) -> str:
+    """The network of a site's appliances on another Docker host."""
+    return f"{project}_appliances"
+
+
+def documents(
+    definition: Definition, seat: int, plan: SeatPlan, *, elsewhere: bool = False
+) -> list[tuple[str, dict[str, Any]]]:
     """Names and documents of the containers that the engine creates for this seat, in this order.
 
-    They hold no secret. Companions share the network of the first.
+    They hold no secret. Companions share the network of the first. `elsewhere` is another Docker host: there every
+    port is published, for lack of a network that the seat is in, too.
     """
     main, *others = plan.container_names(seat)
-    user, network = f"student{seat}", f"{plan.project}_seats"
+    user = f"student{seat}"
+    network = network_elsewhere(plan.project) if elsewhere else f"{plan.project}_seats"
     outside = outside_ports(definition, seat, plan.first_seat)
     values = {
         "WOD_USER": user,
@@ -206,10 +225,10 @@ def documents(definition: Definition, seat: int, plan: SeatPlan) -> list[tuple[s
     }
     bindings = {
         f"{inside_port(definition, name, seat, plan.first_seat)}/tcp": [
-            {"HostIp": "0.0.0.0", "HostPort": str(outside[port.publish])}  # noqa: S104 - published on purpose
+            {"HostIp": "0.0.0.0", "HostPort": str(outside[outside_name(name, port)])}  # noqa: S104 - on purpose
         ]
         for name, port in definition.ports.items()
-        if port.publish
+        if port.publish or elsewhere
     }
     made = []
     for name, template in zip([main, *others], definition.containers, strict=False):
@@ -224,8 +243,9 @@ def documents(definition: Definition, seat: int, plan: SeatPlan) -> list[tuple[s
             document["ExposedPorts"] = {port: {} for port in bindings}
             document["HostConfig"]["PortBindings"] = bindings
             document["HostConfig"]["NetworkMode"] = network
-            address = {"IPv4Address": plan.appliance_address(seat)}
-            document["NetworkingConfig"] = {"EndpointsConfig": {network: {"IPAMConfig": address}}}
+            if not elsewhere:
+                address = {"IPv4Address": plan.appliance_address(seat)}
+                document["NetworkingConfig"] = {"EndpointsConfig": {network: {"IPAMConfig": address}}}
         else:
             document["HostConfig"]["NetworkMode"] = f"container:{main}"
         made.append((name, document))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from wodctl.errors import ContentProblem
-from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port, privileges
+from wodctl.model.appliance import HANDED_OVER, MOST_COMPANIONS, Definition, Port, outside_name, privileges
 
 NEVER = {
     "SYS_ADMIN": "is as good as root on the host",
@@ -71,7 +71,8 @@ class Manifest:
     def sample_values(self) -> dict[str, str]:
         """Variables of the notebook with values of the right form, to look at a workshop without an appliance."""
         ports = {port.publish: "20000" for port in self.ports.values() if port.publish}
-        forms = {"secret": "0" * 48, "url": "http://127.0.0.1/user/student1/appliance/page/"}
+        forms = {"secret": "0" * 48, "url": "http://127.0.0.1/user/student1/appliance/page/",
+                 "address": "appliance:80"}  # fmt: skip
         return ports | {name: forms[kind] for name, value in self.values.items() for kind in value}
 
 
@@ -191,6 +192,12 @@ def _ports(node: _Node) -> dict[str, Port]:
             raise parts["port"].refuse("`port: published` needs `publish: VARIABLE`.")
         found[name] = Port(number, web, publish)
         variables += [publish] if publish else []
+    for name, made in found.items():
+        if not made.publish and outside_name(name, made) in variables:
+            raise node.refuse(
+                f"{outside_name(name, made)} belongs to the port {name}, which is opened on other hosts; "
+                "another port publishes it."
+            )
     return found
 
 
@@ -205,9 +212,12 @@ def _values(node: _Node, ports: Mapping[str, Port]) -> dict[str, dict[str, str]]
             found[name] = {"secret": "token"}
         elif list(parts) == ["url"] and ports.get(str(parts["url"].value), Port(None)).web:
             found[name] = {"url": str(parts["url"].value)}
+        elif list(parts) == ["address"] and parts["address"].value in ports:
+            found[name] = {"address": str(parts["address"].value)}
         else:
             raise value.refuse(
-                f"the value {name} must be {{secret: token}}, or {{url: PORT}} with a port that has `web`."
+                f"the value {name} must be {{secret: token}}, {{address: PORT}}, or {{url: PORT}} with a port that "
+                "has `web`."
             )
     return found
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from wodctl.errors import ConfigProblem
 from wodctl.model.appliance import FIRST_PLACE
+from wodctl.model.docker_host import DockerHost
 
 ALIASES = {
     "USERMIN": "WODUSERMIN",
@@ -160,6 +161,7 @@ class Settings:
     WODKEEPREJECTED: int
     WODKEEPACTIONS: int
     WODAPPLIANCES: list[str]
+    WODAPPLIANCEHOSTS: list[str]
     WODAPPLIANCEPRIVILEGES: list[str]
     WODPORTPOOL: str
     WODNOBO: str
@@ -210,6 +212,11 @@ class Settings:
     def api_url(self) -> str:
         """The address of the registration API as it is known outside, without a path."""
         return origin(self.WODAPIDBEXTPROTO, self.WODAPIDBEXTFQDN, self.WODAPIDBEXTPORT)
+
+    @property
+    def docker_hosts(self) -> list[DockerHost]:
+        """The other Docker hosts that appliances may live on."""
+        return [DockerHost.parse(text) for text in self.WODAPPLIANCEHOSTS]
 
     def to_json(self) -> str:
         """The settings as services read them from /etc/wod/settings.json; holds no secret."""
@@ -524,6 +531,11 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     for name in ("WODKEEPREJECTED", "WODKEEPACTIONS"):
         require(0 <= values[name] <= 36500, name, "days, or 0 for ever")
     require(
+        _are_docker_hosts(values["WODAPPLIANCEHOSTS"]),
+        "WODAPPLIANCEHOSTS",
+        "ssh://USER@HOST[:PORT] or tcp://HOST[:PORT] for each host, and each host once",
+    )
+    require(
         port_range(values["WODPORTPOOL"]) is not None, "WODPORTPOOL", "two ports as 20000-29999, or nothing"
     )
 
@@ -548,6 +560,14 @@ def _check_protocols(values: dict[str, Any], origins: dict[str, str]) -> None:
                 raise ConfigProblem(
                     f"{origins[name]}: {name} is {values[name]!r}; expected another port than {other}."
                 )
+
+
+def _are_docker_hosts(texts: list[str]) -> bool:
+    try:
+        names = [DockerHost.parse(text).name for text in texts]
+    except ValueError:
+        return False
+    return len(names) == len(set(names))
 
 
 def _is_network(text: str) -> bool:

@@ -73,10 +73,6 @@ def create_app(settings: Settings, connections: int) -> FastAPI:
     )
     app.include_router(api)
     app.include_router(console.pages)
-    # What is not understood is 400 here, as the clients are used to.
-    for methods in app.openapi()["paths"].values():
-        for operation in methods.values():
-            operation["responses"].pop("422", None)
     app.get("/", include_in_schema=False)(lambda: {"hello": "hi!"})
     app.get("/test", include_in_schema=False)(lambda: {"hello": "test"})
     app.get("/health", include_in_schema=False)(health)
@@ -94,6 +90,10 @@ def create_app(settings: Settings, connections: int) -> FastAPI:
     app.add_exception_handler(sqlalchemy.exc.DataError, _refused)
     app.add_exception_handler(sqlalchemy.exc.OperationalError, _away)
     app.add_exception_handler(sqlalchemy.exc.TimeoutError, _away)
+    # What is not understood is 400 here, as the clients are used to. Last: a route makes the description anew.
+    for methods in app.openapi()["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
     return app
 
 

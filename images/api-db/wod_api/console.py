@@ -23,6 +23,7 @@ from wod_api.callers import Database, Means, Shared, Told, address, has
 from wod_api.seals import unseal
 from wod_api.settings import BACKEND, Settings
 from wod_api.tokens import is_right, token, user_of
+from wodctl.model import brand
 
 COOKIE = "wod-console"
 HOURS = 8
@@ -35,7 +36,6 @@ _HERE = File(__file__).parent
 _STATIC = {
     "console.css": "text/css",
     "console.js": "text/javascript",
-    "mark.svg": "image/svg+xml",
     "wod.css": "text/css",
 }
 _templates = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "pages"), autoescape=True)
@@ -58,15 +58,19 @@ _templates.filters["ago"] = _ago
 
 
 def page(template: str, shared: Means, status: int = 200, /, **values: Any) -> HTMLResponse:
+    """A page of ours, in the look of the hub's: the site's colour, and its logo if it has one."""
     site = shared.settings
-    logo = urlsplit(site.BRANDINGLOGOURL)
-    images = f"'self' {logo.scheme}://{logo.netloc}" if logo.netloc else "'self'"
+    logo = urlsplit(site.logo)
+    logo_origin = f"{logo.scheme}://{logo.netloc}" if logo.netloc else ""
+    style = brand.style(site.BRANDINGCOLOR)
+    look = {"style": style, "logo": site.logo, "icon": site.logo or brand.icon(site.BRANDINGCOLOR)}
     return HTMLResponse(
-        _templates.get_template(template).render(site=site, **values),
+        _templates.get_template(template).render(site=site, look=look, **values),
         status,
         {
-            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-            f"img-src {images}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
+            f"style-src 'self' {brand.source(style)}; img-src 'self' data: {logo_origin}; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "same-origin",
             "Cache-Control": "no-store",

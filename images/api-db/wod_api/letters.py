@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from wod_api.settings import Settings
+from wodctl.model import brand
 
 SUBJECTS = {
     "welcome": "{BRANDINGWOD} {sessionType}",
@@ -40,7 +41,10 @@ def compose(
     template: str, facts: dict[str, Any], password: str | None, settings: Settings, *, policy: EmailPolicy
 ) -> EmailMessage:
     """The letter without its envelope: text, and the same as HTML."""
+    accent, on_accent = brand.on_white(settings.BRANDINGCOLOR)
     values = {
+        "accent": accent,
+        "on_accent": on_accent,
         "facts": facts,
         "password": password,
         "site": settings,

@@ -100,9 +100,12 @@ def mail(session: Session, said: Any, _: Settings) -> Any:
     return _mail(found) | {"content": unseal(kept.sealed) if kept else None}
 
 
-def import_rows(session: Session, said: Any, settings: Settings) -> Any:
-    """Rows of an original's database; how many were taken over."""
-    return importing.take_over(session, said["tables"], settings)
+def import_rows(session: Session, said: Any, _: Settings) -> Any:
+    """Rows of an original's database; how many were taken over, and what was odd."""
+    try:
+        return importing.take_over(session, said["tables"])
+    except importing.Clash as clash:
+        raise Problem(f"{clash} Nothing was taken over: import before anybody registers here.") from None
 
 
 VERBS: dict[str, Callable[[Session, Any, Settings], Any]] = {

@@ -6,6 +6,9 @@ told by the route that Traefik took and not read from the participant's address,
 an address (encoded, doubled slashes, dots) to play against each other. The answers: 200 and the cookies without the
 pass, for the seat's server; a redirection to the login for pages; 403 for what a page loads.
 
+Where the server of a seat, its appliance's page or the hub does not answer, Traefik asks `GET /away/seat` (`appliance`,
+`hub`) and shows the participant that page in place of its own bare line.
+
 Protocol: https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/forwardauth/
 """
 
@@ -60,8 +63,9 @@ def _page(user: str, headers: Headers) -> str:
 class Door(asyncio.Protocol):
     """One connection of Traefik's: questions one after the other."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, pages: dict[str, bytes]) -> None:
         self._key = key
+        self._pages = pages
         self._heard = b""
         self._transport: asyncio.Transport
 
@@ -77,7 +81,8 @@ class Door(asyncio.Protocol):
             while (end := self._heard.find(b"\r\n\r\n")) >= 0:
                 head, self._heard = self._heard[:end], self._heard[end + 4 :]
                 target, headers = read(head)
-                self._transport.write(written(*judge(self._key, target, headers, time.time())))
+                answer = self._pages.get(target)
+                self._transport.write(answer or written(*judge(self._key, target, headers, time.time())))
             if len(self._heard) > HEAD_LIMIT:
                 raise Unreadable
         except Unreadable:
@@ -102,14 +107,18 @@ def read(head: bytes) -> tuple[str, Headers]:
     return target, headers
 
 
-def written(status: HTTPStatus, headers: Headers) -> bytes:
-    """An answer without body as it goes over the wire."""
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", "Content-Length: 0", "Cache-Control: no-store"]
+def written(status: HTTPStatus, headers: Headers, body: bytes = b"") -> bytes:
+    """An answer as it goes over the wire."""
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+    ]
     lines += [f"{name}: {text}" for name, text in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-async def serve(key: str, port: int) -> None:
-    """Answer on all addresses, for ever."""
-    server = await asyncio.get_running_loop().create_server(lambda: Door(key), "0.0.0.0", port)  # noqa: S104
+async def serve(key: str, pages: dict[str, bytes], port: int) -> None:
+    """Answer on all addresses, for ever; `pages` are whole answers by target."""
+    server = await asyncio.get_running_loop().create_server(lambda: Door(key, pages), "0.0.0.0", port)  # noqa: S104
     await server.serve_forever()

@@ -209,11 +209,15 @@ _Loader.add_constructor("!each-of", lambda loader, node: _EachOf(loader.construc
 class Policy:
     """The policy of one site: who may connect, and which calls pass.
 
-    Raises PolicyProblem when it is made of a text that is not a policy.
+    `elsewhere`: at the engine of another host, with the clients of that section. Raises PolicyProblem when it is made
+    of a text that is not a policy.
     """
 
-    def __init__(self, text: str, site: Site, definitions: Path = DEFINITIONS) -> None:
+    def __init__(
+        self, text: str, site: Site, definitions: Path = DEFINITIONS, *, elsewhere: bool = False
+    ) -> None:
         self._site = site
+        self._elsewhere = elsewhere
         self._definitions = definitions
         try:
             content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
@@ -223,10 +227,14 @@ class Policy:
             self._names = {
                 kind: _name_form(name, site.project) for kind, name in content["containers"].items()
             }
-            self.uids: dict[str, int] = {name: client["uid"] for name, client in content["clients"].items()}
+            clients = content["clients-elsewhere" if elsewhere else "clients"]
+            self.uids: dict[str, int] = {name: client["uid"] for name, client in clients.items()}
             self._allowed = {
-                name: [self._allowed_call(call, document) for call, document in client["calls"].items()]
-                for name, client in content["clients"].items()
+                name: [
+                    self._allowed_call(call, document)
+                    for call, document in (client["calls"] | client.get("more-calls", {})).items()
+                ]
+                for name, client in clients.items()
             }
             for document in self._documents.values():
                 _check_names(document, self._site.values(site.first_seat))
@@ -327,7 +335,13 @@ class Policy:
             definition = read_definition(self._definitions, name)
         except (DefinitionProblem, OSError):
             definition = None
-        expected = dict(documents(definition, seat, self._site.plan)).get(container) if definition else None
+        try:
+            made = (
+                documents(definition, seat, self._site.plan, elsewhere=self._elsewhere) if definition else []
+            )
+        except KeyError:
+            raise Refused("the appliance has no ports on another host") from None
+        expected = dict(made).get(container)
         if definition is None or expected is None:
             raise Refused("the appliance is not defined, or has no such container")
         # What a site withdraws is withdrawn at once, also from what was defined before.

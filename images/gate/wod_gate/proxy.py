@@ -7,30 +7,24 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import h11
 
+from wod_gate.engines import PIECE, Engine, EngineGone, EngineProblem
 from wod_gate.policy import Policy, Refused
 
 HEAD_LIMIT = 16 * 1024
 """Bytes of the head of a request or an answer."""
-
-PIECE = 64 * 1024
-"""Bytes that are read at once."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: beyond that clients are not told to wait but fail."""
 
 KNOWN_CONTAINERS = 4096
 """Containers whose kind is remembered."""
-
-
-class EngineProblem(Exception):
-    """The engine does not answer, or not in a way that we understand."""
 
 
 class _ClientGone(Exception):
@@ -40,26 +34,23 @@ class _ClientGone(Exception):
 class Gate:
     """Serves each client of the policy on a socket of its own, and speaks with the engine for it."""
 
-    def __init__(self, policy: Policy, sockets: Path, engine: Path) -> None:
+    def __init__(self, policy: Policy, sockets: Mapping[str, Path], engine: Engine) -> None:
         self._policy = policy
         self._sockets = sockets
         self._engine = engine
         self._known: set[tuple[str, str]] = set()
-        self._engine_gone = asyncio.Event()
+        self._engine_gone: asyncio.Future[EngineGone] = asyncio.Future()
 
     async def serve(self) -> None:
-        """Serve until nobody listens at the engine's socket any more, then raise EngineProblem.
-
-        An engine that starts anew makes a new socket, which a container sees only after a restart of its own.
-        """
-        for client in self._policy.uids:
-            listening = listening_socket(self._sockets / client / "docker.sock")
+        """Serve until the engine is gone for good, then raise EngineGone."""
+        for client, path in self._sockets.items():
+            listening = listening_socket(path)
             serve = _Client(self, client).serve
             await asyncio.start_unix_server(serve, sock=listening, limit=PIECE, backlog=BACKLOG)
         log("ready", clients=sorted(self._policy.uids))
-        await self._engine_gone.wait()
+        gone = await self._engine_gone
         await asyncio.sleep(0.2)  # For those who are just being told.
-        raise EngineProblem(f"nobody listens at {self._engine}")
+        raise gone
 
     def admits(self, client: str, uid: int) -> bool:
         """Whether processes of this user may use the client's socket; our own health check may."""
@@ -93,11 +84,11 @@ class Gate:
 
     async def _ask(self, method: str, target: str, body: bytes = b"") -> "EngineAnswer":
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self._engine), limit=PIECE)
-        except OSError as problem:
-            if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
-                self._engine_gone.set()
-            raise EngineProblem(f"its socket cannot be used: {problem.strerror}") from problem
+            reader, writer = await self._engine.call()
+        except EngineGone as gone:
+            if not self._engine_gone.done():
+                self._engine_gone.set_result(gone)
+            raise
         answer = EngineAnswer(reader, writer)
         try:
             await answer.ask(method, target, body)

@@ -1,4 +1,4 @@
-"""The colours of the hub's pages, made of the site's own: legible on white and on black, whatever it is."""
+"""The colours of a site's pages and letters, made of its own: legible on white and on black, whatever it is."""
 
 import base64
 import hashlib
@@ -21,13 +21,20 @@ def style(color: str) -> str:
     return f":root{{{on_light}}}@media (prefers-color-scheme:dark){{:root{{{on_dark}}}}}"
 
 
+def on_white(color: str) -> tuple[str, str]:
+    """The site's colour as it can be read on white, and what can be read on it."""
+    accent = _legible(color or OURS, _LIGHT, "#000000", LEGIBLE)
+    return accent, _readable_on(accent)
+
+
 def icon(color: str) -> str:
     """Our mark in the site's colour, as an address that holds the picture."""
-    accent = _legible(color or OURS, _LIGHT, "#000000", LEGIBLE)
+    accent, on_accent = on_white(color)
     picture = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
         f'<rect width="32" height="32" rx="8" fill="{accent}"/>'
-        '<path d="M8 11l5 5-5 5M16 22h8" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>'
+        '<path d="M8 11l5 5-5 5M16 22h8" fill="none" stroke-width="3" stroke-linecap="round" '
+        f'stroke="{on_accent}"/></svg>'
     )
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
 
@@ -44,8 +51,12 @@ def contrast(one: str, other: str) -> float:
 
 
 def _names(accent: str, away: str) -> str:
-    on_accent = max(("#ffffff", "#0b1416"), key=lambda text: contrast(text, accent))
-    return f"--accent:{accent};--accent-strong:{_mixed(accent, away, 0.2)};--on-accent:{on_accent}"
+    strong = _mixed(accent, away, 0.2)
+    return f"--accent:{accent};--accent-strong:{strong};--on-accent:{_readable_on(accent)}"
+
+
+def _readable_on(ground: str) -> str:
+    return max(("#ffffff", "#0b1416"), key=lambda text: contrast(text, ground))
 
 
 def _legible(color: str, ground: str, away: str, least: float) -> str:
