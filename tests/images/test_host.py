@@ -126,7 +126,8 @@ def gets_out() -> bool:
     """Whether a container on that host reaches something outside of it, which is this machine."""
     where = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
     with socket.create_server((docker("inspect", "--format", where, NAME).strip(), 0)) as outside:
-        words = ("nc", "-w", "5", *map(str, outside.getsockname()))
+        # Nobody answers: that it has come as far as here is enough.
+        words = ("wget", "-T", "3", "-q", "-O", "-", "http://{}:{}/".format(*outside.getsockname()))
         on_host("docker", "exec", "web", "/bin/busybox", *words, check=False)
         outside.settimeout(0.1)
         try:
