@@ -100,7 +100,8 @@ def browser():
     name, port = f"wodtests-browser-{os.getpid()}", free_port()
     docker(
         *("run", "--detach", "--rm", "--network=host", f"--name={name}", "--shm-size=512m"),
-        *(builder.tag("browser"), f"--remote-debugging-port={port}", "about:blank"),
+        # HTTP/2: Chromium ends all of it when the host gets or loses an address, and engines' networks come and go.
+        *(builder.tag("browser"), f"--remote-debugging-port={port}", "--disable-http2", "about:blank"),
     )
     try:
         with sync_playwright() as playwright:

@@ -93,15 +93,6 @@ def house(network: Network) -> Iterator[House]:
         yield House(network, Egress(plan, folder / "run" / "egress.sock"), folder)
     finally:
         docker("rm", "-f", NAME, check=False)
-        docker(
-            "run",
-            "--rm",
-            *settings(BRIDGE),
-            "--entrypoint=wod-egress",
-            image("firewall"),
-            "remove",
-            check=False,
-        )
         shutil.rmtree(folder)
 
 
@@ -184,12 +175,13 @@ def test_policies_outlive_the_service(house: House) -> None:
     assert not house.goes_out("one") and house.goes_out("two")
     with pytest.raises(Unavailable):
         house.egress.allow(1, None)
-    docker("run", "--rm", *settings(BRIDGE), "--entrypoint=wod-egress", image("firewall"), "remove")
+    lost = ("delete", "table", "ip", BRIDGE)
+    docker("run", "--rm", *settings(BRIDGE), "--entrypoint=nft", image("firewall"), *lost)
     assert house.goes_out("one")
     docker("start", NAME)
     wait_until(lambda: not house.goes_out("one"))
     assert house.goes_out("two")
-    docker("exec", NAME, "nft", "delete", "table", "ip", BRIDGE)
+    docker("exec", NAME, "nft", *lost)
     wait_until(lambda: not house.goes_out("one"))
     docker("exec", NAME, "nft", "flush", "set", "ip", BRIDGE, "restricted")
     wait_until(lambda: not house.goes_out("one"))

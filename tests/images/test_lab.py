@@ -400,6 +400,31 @@ def test_no_home_keeps_its_server_from_starting(start: Callable[[str], Seat], pr
     assert start(preparation).ask("lab")[0] == 200
 
 
+def test_a_participant_cannot_change_his_server(start: Callable[[str], Seat]):
+    """What he writes, his server neither reads nor runs; and of all that it is made of he can write nothing."""
+    mark = "open('/student/student3/was-run', 'a').write(__file__)"
+    places = [
+        ".jupyter/jupyter_server_config.py", ".jupyter/jupyter_config.py", ".local/etc/jupyter/jupyter_config.py",
+        f"{SITE}/usercustomize.py", f"{SITE}/sitecustomize.py", ".ipython/extensions/wod_lab.py", "sitecustomize.py",
+    ]  # fmt: skip
+    preparation = "; ".join(f'mkdir -p $(dirname {place}) && echo "{mark}" > {place}' for place in places)
+    switched = '{\\"ServerApp\\": {\\"allow_origin\\": \\"*\\", \\"base_url\\": \\"/his/\\"}}'
+    files = [".jupyter/jupyter_server_config.json", ".jupyter/jupyter_server_config.d/his.json"]
+    preparation += "; " + "; ".join(f'mkdir -p $(dirname {f}) && echo "{switched}" > {f}' for f in files)
+    seat = start(preparation)
+    assert seat.ask("lab")[0] == 200
+    assert not (seat.home / "was-run").exists()
+    assert '"allow_origin": "*"' in (seat.home / files[0]).read_text()
+    find = r"find / \( -path /proc -o -path /sys \) -prune -o ! -type l -writable -print 2>/dev/null"
+    writable = seat.run("sh", "-c", find).split()
+    assert writable
+    places = ("/student/student3", "/tmp", "/run", "/dev", "/var/lib/extrausers")
+    assert not [path for path in writable if not path.startswith(places)]
+    assert "Read-only file system" in seat.run(
+        "sh", "-c", "touch /opt/wod/x /etc/jupyter/x 2>&1; touch /x 2>&1"
+    )
+
+
 def test_its_health_is_checked(image: str, seat: Seat):
     """The health check passes where the server answers, and fails where something else does."""
     check = json.loads(docker("inspect", "--format", "{{json .Config.Healthcheck.Test}}", image))[1:]
