@@ -4,6 +4,8 @@ import contextlib
 import email
 import email.policy
 import json
+import os
+import signal
 import socketserver
 import subprocess
 import threading
@@ -129,15 +131,21 @@ class RegistrationSite:
     state: Path
     images: dict[str, str]
     receiver: Receiver
+    authorities: Path | None = None
+    """Whom it trusts beside those that everybody does."""
     root: str = ""
-    tokens: dict[str, str] = field(default_factory=dict)
+    has_usual: bool = False
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Of each role the last one, and when it was given."""
 
     def call(
         self, method: str, path: str, body: Any = None, *, role: str = "", token: str = "", **headers: str
     ) -> Answer:
-        """Call the API, with a fresh token of that role or with this token."""
+        """Call the API, with a token of that role that lasts a minute at least, or with this token."""
+        if role and time.monotonic() - self.tokens.get(role, ("", -9e9))[1] > 120:
+            self.tokens[role] = self.login(role).body["accessToken"], time.monotonic()
         if role:
-            token = self.login(role).body["accessToken"]
+            token = self.tokens[role][0]
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent["x-access-token"] = token
@@ -197,18 +205,18 @@ class RegistrationSite:
         self.receiver.taken.clear()
         self.receiver.at = lambda _step, _line: None
         tables = ("locations", "workshops", "students")
-        self.sql(
-            "TRUNCATE outbox, mailbox, customers, students, workshops, locations RESTART IDENTITY CASCADE"
-        )
-        if workshops:
-            self.ask("update-catalogue", backends=BACKENDS, workshops=list(workshops))
-        elif not self.sql("SELECT to_regclass('usual_workshops')")[0]:
-            self.ask("update-catalogue", backends=BACKENDS, workshops=[workshop("Python 101", 1, 20)])
-            self.sql("; ".join(f"CREATE TABLE usual_{name} AS TABLE {name}" for name in tables))
+        empty = "TRUNCATE outbox, mailbox, customers, students, workshops, locations RESTART IDENTITY CASCADE"
+        if workshops or not self.has_usual:
+            self.sql(empty)
+            given = list(workshops) or [workshop("Python 101", 1, 20)]
+            self.ask("update-catalogue", backends=BACKENDS, workshops=given)
+            if not workshops:
+                self.sql("; ".join(f"CREATE TABLE usual_{name} AS TABLE {name}" for name in tables))
+                self.has_usual = True
         else:  # as it was made the first time: that takes a second
             copies = [f"INSERT INTO {name} SELECT * FROM usual_{name}" for name in tables]  # noqa: S608
             numbers = [f"SELECT setval('{name}_id_seq', max(id)) FROM {name}" for name in tables]  # noqa: S608
-            self.sql("; ".join([*copies, *numbers]))
+            self.sql("; ".join([empty, *copies, *numbers]))
 
     def start_api(self) -> None:
         """Start the API, and wait until it is healthy."""
@@ -218,12 +226,18 @@ class RegistrationSite:
         self.root = f"http://127.0.0.1:{port}"
 
     def start_scheduler(self) -> None:
-        """Start the scheduler."""
-        self._run("scheduler", "--entrypoint=tini", words=["--", "python", "-m", "wod_api.scheduler"])
+        """Start the scheduler; when it ends it is started again, as the engine would."""
+        again = "while :; do python -m wod_api.scheduler; done"
+        self._run("scheduler", "--entrypoint=tini", words=["--", "sh", "-c", again])
+
+    def restart_scheduler(self) -> None:
+        """SIGKILL to its process, as the kernel would when memory is short; another one is started at once."""
+        loop = _child(int(docker("inspect", "-f", "{{.State.Pid}}", f"{self.name}-scheduler")))
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself this moment
+            os.kill(_child(loop), signal.SIGKILL)
 
     def kill_scheduler(self) -> None:
-        """SIGKILL, as the kernel or a power cut would."""
-        docker("kill", "--signal=KILL", f"{self.name}-scheduler", check=False)
+        """SIGKILL, as a power cut would; it does not come back."""
         docker("rm", "--force", f"{self.name}-scheduler", check=False)
 
     def _run(self, what: str, *options: str, words: tuple[str, ...] | list[str] = ()) -> None:
@@ -240,17 +254,20 @@ class RegistrationSite:
             f"--volume={self.state}/rendered/api-db.json:/etc/wod/settings.json:ro",
             *(f"--volume={path}:/run/secrets/{path.name}:ro" for path in sorted(secrets.iterdir())),
             *(f"--add-host={backend['name']}:host-gateway" for backend in BACKENDS),
+            *([f"--volume={self.authorities}:/etc/wod/ca.crt:ro"] if self.authorities else []),
             *("--add-host=relay.example.net:host-gateway", *options, self.images["api-db"], *words),
         )
 
 
 @contextmanager
-def registration_site(name: str, state: Path, **chosen: str) -> Iterator[RegistrationSite]:
-    """The services with these settings, and time compressed: an hour lasts three seconds; gone afterwards."""
+def registration_site(
+    name: str, state: Path, *, authorities: Path | None = None, **chosen: str
+) -> Iterator[RegistrationSite]:
+    """The services with these settings, and time compressed: an hour lasts two seconds; gone afterwards."""
     subprocess.run(["rm", "-rf", state], check=True)
     with receiver() as mails:
         usual = {
-            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "3", "WODAPIDBPATIENCE": "2",
+            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "2", "WODAPIDBPATIENCE": "10",
             "WODBEFQDN": "api.example.net", "WODPOSTPORT": str(mails.port), "WODSMTPHOST": "relay.example.net",
             "WODSMTPPORT": str(mails.port), "WODSMTPTLS": "none", "WODFEFQDN": "portal.example.net",
         }  # fmt: skip
@@ -263,7 +280,7 @@ def registration_site(name: str, state: Path, **chosen: str) -> Iterator[Registr
         folders.ensure_secrets(images["base"])
         folders.ensure_api_secrets(images["base"], serves_worker=False)
         folders.render(settings)
-        made = RegistrationSite(name, state, images, mails)
+        made = RegistrationSite(name, state, images, mails, authorities)
         _remove(name)
         try:
             docker("run", "--detach", f"--name={name}-db", "--network=none", f"--group-add={DATA}",
@@ -280,6 +297,13 @@ def registration_site(name: str, state: Path, **chosen: str) -> Iterator[Registr
 def _remove(name: str) -> None:
     names = [f"{name}-{what}" for what in ("scheduler", "api", "db")]
     docker("rm", "--force", "--volumes", *names, check=False)
+
+
+def _child(process: int) -> int:
+    """The process that it has started, once it has."""
+    children = Path(f"/proc/{process}/task/{process}/children")
+    wait_for(children.read_text, 20)
+    return int((children.read_text().split() or ["0"])[0])
 
 
 def _health(container: str) -> str:

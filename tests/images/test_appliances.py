@@ -106,6 +106,17 @@ FAILURES = {
         {"Dockerfile": ("redis-tools", "redis-tools && false")},
         "could not be built",
     ),
+    # The kernel's own word, from a disk of 64 KiB.
+    "the disk is full during the build": (
+        {
+            "Dockerfile": (
+                "COPY --chmod=755 healthy",
+                "RUN --mount=type=tmpfs,target=/full,size=65536 dd if=/dev/zero of=/full/x bs=1M count=1\n"
+                "COPY --chmod=755 healthy",
+            )
+        },
+        "The disk is full: `docker system df` tells of what",
+    ),
     "never healthy": (
         {"healthy": ("PONG", "NEVER"), "appliance.yml": ("login:", "ready_seconds: 4\nlogin:")},
         "did not become healthy within 4 s",

@@ -106,8 +106,19 @@ def certificate(name, public, issuer, key, *, ca=False) -> x509.Certificate:
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
         .add_extension(names, critical=False)
+        # Without these three, Python 3.13 believes no certificate.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .add_extension(_usage(ca=ca), critical=True)
         .sign(key, hashes.SHA256())
     )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
 
 
 def pem(made: x509.Certificate) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, docker
-from wodctl.adapters import configuration
+from wodctl.adapters import configuration, rootfs
 from wodctl.adapters.builder import Builder
+from wodctl.adapters.rootfs import PACKAGES, Rootfs
+from wodctl.adapters.state import StateDirectory
 
 NAME = f"wodtests-host-{os.getpid()}"
 OURS = (
@@ -46,12 +49,29 @@ def kernel() -> dict[str, str]:
     return dict(zip(KERNEL, on_host("sysctl", "-n", *KERNEL).split("\n"), strict=False))
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def base_image(suite: str, state: Path) -> str:
+    """The image of this Debian that everything is built on, made as the product makes its own."""
+    settings = configuration.load(ROOT, state, {}, {})[0]
+    kind = Rootfs(ROOT, state, settings).kind()
+    if kind != PACKAGES:
+        return kind.replace("trixie", suite)
+    StateDirectory(state, ROOT).remember("rootfs", PACKAGES)
+    return Rootfs(ROOT, state, settings).ensure_image(print)
+
+
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """A host with an engine that the site has settings for; its kernel's values as they were at first."""
     state = tmp_path_factory.mktemp("host")
-    builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, {})[0])
-    builder.build(["bare-host"])
+    options = {}
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != rootfs.SUITE:
+            patch.setattr(rootfs, "SUITE", request.param)
+            options["WODBASEIMAGE"] = base_image(request.param, state)
+        builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, options)[0])
+        builder.build(["bare-host"])
     sources = state / "build/debian.sources"
     mounts = [f"--volume={ROOT}:/srv/wod:ro", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
     if sources.exists():
@@ -59,7 +79,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     # The engine inside needs a file system of its own for its layers.
     docker(
         *("run", "--detach", f"--name={NAME}", "--privileged", "--cgroupns=host", "--hostname=lab"),
-        *("--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/var/lib/docker", *mounts, builder.tag("bare-host")),
+        *(
+            "--tmpfs=/run",
+            "--tmpfs=/run/lock",
+            "--tmpfs=/var/lib/docker:exec",
+            *mounts,
+            builder.tag("bare-host"),
+        ),
     )
     try:
         for _ in range(120):
@@ -69,10 +95,46 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         on_host("mkdir", "-p", "/etc/docker")
         docker("cp", _file(state / "daemon.json", json.dumps(DAEMON)), f"{NAME}:/etc/docker/daemon.json")
         on_host("systemctl", "restart", "docker")
+        on_host("sh", "-c", "tar -C /usr -c bin/busybox | docker import - busybox")
+        serve = ("sh", "-c", "while :; do echo here | /bin/busybox nc -l -p 80; done")
+        for name, port in (("web", 8000), ("hidden", 8001)):
+            on_host(
+                "docker", "run", "-d", f"--name={name}", f"-p={port}:80", "busybox", "/bin/busybox", *serve
+            )
         yield kernel()
     finally:
         on_host("systemctl", "stop", "docker", check=False)
         docker("rm", "--force", "--volumes", NAME)
+
+
+def reaches(port: int) -> bool:
+    """Whether a published port of that host's containers answers to a stranger, which we are."""
+    where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    address = docker("inspect", "--format", where, NAME).strip()
+    for _ in range(3):
+        try:
+            with socket.create_connection((address, port), 2) as connection:
+                connection.settimeout(2)
+                if connection.recv(10) == b"here\n":
+                    return True
+        except OSError:
+            time.sleep(0.5)
+    return False
+
+
+def gets_out() -> bool:
+    """Whether a container on that host reaches something outside of it, which is this machine."""
+    where = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
+    with socket.create_server((docker("inspect", "--format", where, NAME).strip(), 0)) as outside:
+        # Nobody answers: that it has come as far as here is enough.
+        words = ("wget", "-T", "3", "-q", "-O", "-", "http://{}:{}/".format(*outside.getsockname()))
+        on_host("docker", "exec", "web", "/bin/busybox", *words, check=False)
+        outside.settimeout(0.1)
+        try:
+            outside.accept()[0].close()
+        except TimeoutError:
+            return False
+    return True
 
 
 def _file(path: Path, text: str) -> str:
@@ -83,8 +145,14 @@ def _file(path: Path, text: str) -> str:
 def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
     """Once it changes the host, twice it changes nothing, with --check neither; then the host is as it was."""
     hosts = on_host("cat", "/etc/hosts")
+    began = on_host("docker", "inspect", "-f", "{{.State.StartedAt}}", "web")
+    assert reaches(8000) and reaches(8001)
     assert changed(wodctl_host("apply")) > 10
     _is_as_wanted()
+    assert on_host("docker", "inspect", "-f", "{{.State.StartedAt}}", "web") == began, "containers live on"
+    assert reaches(8000), "what the stack publishes is open"
+    assert not reaches(8001), "another container's port is closed to strangers"
+    assert gets_out(), "containers reach the network"
     assert changed(wodctl_host("apply")) == 0
     assert changed(wodctl_host("apply", "--check")) == 0
 
@@ -93,6 +161,9 @@ def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
     assert kernel()["vm.max_map_count"] == "600000"
 
     wodctl_host("revert", "--yes")
+    # The site's engine had no live-restore, so its last restart has stopped them.
+    on_host("docker", "start", "web", "hidden")
+    assert reaches(8001) and gets_out()
     assert kernel() == host
     assert json.loads(on_host("cat", "/etc/docker/daemon.json")) == DAEMON
     assert on_host("cat", "/etc/hosts") == hosts
@@ -119,5 +190,12 @@ def _is_as_wanted() -> None:
     assert "policy drop" in rules and "ct original proto-dst 8000 accept" in rules
     assert "ct original proto-dst 10025 ip saddr" in rules, "the mail port is for those who may send"
     assert on_host("systemctl", "is-enabled", "wod.service").strip() == "enabled"
+    for timer in ("wod-backup.timer", "wod-check.timer"):
+        assert on_host("systemctl", "is-active", timer).strip() == "active"
+    on_host(
+        "systemd-analyze",
+        "verify",
+        *(f"/etc/systemd/system/wod-{u}" for u in ("backup.service", "check.service")),
+    )
     may = on_host("sudo", "-l", "-U", "wodadmin")
     assert "/usr/local/sbin/wod status" in may and "(ALL" not in may

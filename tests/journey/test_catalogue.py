@@ -2,11 +2,14 @@
 his browser, and at the end nothing left. And two participants side by side, who see nothing of each other.
 """
 
+import http.client
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -73,31 +76,85 @@ class Seat:
         return re.search(rf"\]\(({name})\)", seen)[1]
 
 
+@contextmanager
+def engine_log() -> Iterator[list[dict]]:
+    """What the engine notes of images, builds and new containers while the `with` lasts; filled at its end."""
+    # Two calls, since filters of different kinds have to be met at the same time.
+    filters = (
+        ("--filter=type=image", "--filter=type=builder"),
+        ("--filter=type=container", "--filter=event=create"),
+    )
+    words = ["docker", "events", "--format={{json .}}"]
+    running = [subprocess.Popen([*words, *some], stdout=subprocess.PIPE, text=True) for some in filters]
+    found: list[dict] = []
+    try:
+        yield found
+    finally:
+        time.sleep(1)
+        for process in running:
+            process.terminate()
+            found += [json.loads(line) for line in process.communicate()[0].splitlines()]
+
+
 @pytest.fixture(scope="module")
-def seats(stack) -> Iterator[dict[str, Seat]]:
+def log() -> list[dict]:
+    """The engine's log of the orders of all seats."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def seats(stack, log) -> Iterator[dict[str, Seat]]:
     """All appliances of the catalogue at once, and a second Docker host, each ordered by a mail."""
     stack.wodctl("build-appliance", *SEATS, timeout=3000)
     wanted = [*((n, name) for name, n in SEATS.items()), (39, "Docker101")]
-    for number, name in wanted:
-        send(stack, f"CREATE {number} {900 + number}", f"WKSHP-{name}")
     made = {}
-    for number, name in wanted:
-        created = wait_for_action(stack, 900 + number, "CREATE", timeout=300)
-        assert created["state"] == "done", created
-        made["neighbour" if number == 39 else name] = Seat(number, name, stack.project, created)
+    with engine_log() as noted:
+        for number, name in wanted:
+            send(stack, f"CREATE {number} {900 + number}", f"WKSHP-{name}")
+        for number, name in wanted:
+            created = wait_for_action(stack, 900 + number, "CREATE", timeout=300)
+            assert created["state"] == "done", created
+            made["neighbour" if number == 39 else name] = Seat(number, name, stack.project, created)
+    log += noted
     yield made
-    for number, name in wanted:
-        send(stack, f"CLEANUP {number} {900 + number}", f"WKSHP-{name}")
-    for number, _ in wanted:
-        wait_for_action(stack, 900 + number, "CLEANUP", timeout=300)
+    clean(
+        stack, [seat for seat in made.values() if docker("ps", "--quiet", "--filter", f"name={seat.server}")]
+    )
+
+
+def clean(stack, seats: list[Seat]) -> None:
+    """Take these seats back, by mails that come at once."""
+    for seat in seats:
+        send(stack, f"CLEANUP {seat.number} {900 + seat.number}", f"WKSHP-{seat.workshop}")
+    for seat in seats:
+        ended = wait_for_action(stack, 900 + seat.number, "CLEANUP", timeout=300)
+        assert ended["state"] == "done", ended
 
 
 @pytest.fixture(scope="module")
 def worked(seats) -> dict[str, list[dict]]:
-    """What became of the notebooks of each workshop: two participants work at a time."""
-    with ThreadPoolExecutor(2) as pool:
+    """What became of the notebooks of each workshop: three participants work at a time."""
+    with ThreadPoolExecutor(3) as pool:
         running = {name: pool.submit(seats[name].run_notebooks) for name in SEATS}
         return {name: each.result() for name, each in running.items()}
+
+
+def test_nothing_is_built_while_a_participant_waits(seats, log):
+    """The engine's own log of all CREATEs: containers were made of images that were there, and no image was touched."""
+    servers = {seat.server for seat in seats.values()}
+    names = [event["Actor"]["Attributes"]["name"] for event in log if event["Type"] == "container"]
+    assert {name for name in names if name.removesuffix("-appliance") in servers} == {
+        *servers, *(f"{name}-appliance" for name in servers)
+    }  # fmt: skip
+    # Others may build on this host meanwhile, but nothing that seats or appliances are made of.
+    used = {
+        json.loads(docker("inspect", name))[0]["Image"]
+        for name in names
+        if name.removesuffix("-appliance") in servers
+    }
+    touched = [event["Actor"] for event in log if event["Type"] == "image"]
+    ours = [one for one in touched if one["ID"] in used or "wod/appliance/" in json.dumps(one)]
+    assert not ours, ours
 
 
 @pytest.mark.parametrize("name", SEATS)
@@ -151,7 +208,7 @@ def test_a_participant_of_docker101_cannot_become_root_of_the_host(seats):
     assert docker("exec", seat.appliance, "cat", "/proc/sys/kernel/core_pattern") == before
 
 
-def test_two_docker_hosts_see_nothing_of_each_other(seats):
+def test_two_docker_hosts_see_nothing_of_each_other(seats, worked):
     """Neither containers, images nor files, nor a door: neither from the neighbour's server nor from his appliance."""
     mine, neighbour = seats["Docker101"], seats["neighbour"]
     mine.over_there("docker run --detach --name secret busybox sleep 600; touch ~/secret")
@@ -160,11 +217,27 @@ def test_two_docker_hosts_see_nothing_of_each_other(seats):
     assert "busybox" not in neighbour.over_there("docker images")
     networks = json.loads(docker("inspect", mine.appliance))[0]["NetworkSettings"]["Networks"]
     (address,) = {network["IPAddress"] for network in networks.values()} - {""}
-    for port in (21, 22, 2375):
-        knock = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>&1 && echo open"
-        assert "open" not in neighbour.run("bash", "-c", knock).stdout
-        assert "open" not in neighbour.over_there(knock)
-    assert "open" in mine.run("bash", "-c", f"exec 3<>/dev/tcp/{address}/22 && echo open").stdout
+    port = mine.over_there("printenv HTTPPORT")
+    mine.over_there(f"docker run --detach --rm --name open --publish {port}:8080 busybox httpd -f -p 8080")
+    from_outside = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)
+    from_outside.request("GET", "/")
+    assert from_outside.getresponse().status in (200, 404)
+    gateways = docker("network", "inspect", "--format={{range .IPAM.Config}}{{.Gateway}} {{end}}", "bridge",
+                      f"{mine.project}_seats", f"{mine.project}_edge").split()  # fmt: skip
+    # Also the port that is published for everybody else, by whatever address the host has.
+    doors = [f"{address}/{number}" for number in (21, 22, 2375, port)] + [
+        f"{place}/{port}" for place in gateways
+    ]
+    knocks = (
+        "".join(f"(timeout 4 bash -c 'exec 3<>/dev/tcp/{door}' && echo {door}) 2>&- & " for door in doors)
+        + "wait; echo tried"
+    )
+    assert neighbour.run("bash", "-c", knocks).stdout.split() == ["tried"]
+    assert neighbour.over_there(knocks).split() == ["tried"]
+    assert f"{address}/22" in mine.run("bash", "-c", knocks).stdout
+    mine.over_there("docker kill open")
+    assert neighbour.run("ls", "/student").stdout.split() == [f"student{neighbour.number}"]
+    assert neighbour.over_there("ls /student").split() == [f"student{neighbour.number}"]
 
 
 def test_each_lease_has_a_host_key_of_its_own_and_lets_in_nobody_else(seats):
@@ -215,12 +288,16 @@ def test_the_jupyterlab_of_spark_runs_a_job_in_the_browser(stack, seats, worked,
     page.screenshot(path=artefacts / "spark101-ui.png")
 
 
-def test_cleanup_takes_an_appliance_away_with_all_it_held(stack, seats, worked):
-    """Container, volumes, home: nothing is left of a seat once its CLEANUP is done."""
-    seat = seats["ML101"]
-    volumes = {mount["Name"] for mount in json.loads(docker("inspect", seat.appliance))[0]["Mounts"]}
-    send(stack, f"CLEANUP {seat.number} {900 + seat.number}", "WKSHP-ML101")
-    assert wait_for_action(stack, 900 + seat.number, "CLEANUP")["state"] == "done"
-    assert docker("ps", "--all", "--quiet", "--filter", f"name={seat.server}") == ""
-    assert volumes and not volumes & set(docker("volume", "ls", "--quiet").split())
-    assert not (stack.state / f"data/students/student{seat.number}").exists()
+def test_cleanup_takes_every_appliance_away_with_all_it_held(stack, seats, worked):
+    """Container, volumes, pages, home: nothing is left of any seat of the catalogue once its CLEANUP is done."""
+    volumes = {
+        name: {mount["Name"] for mount in json.loads(docker("inspect", seat.appliance))[0]["Mounts"]}
+        for name, seat in seats.items()
+    }
+    clean(stack, list(seats.values()))
+    there = set(docker("volume", "ls", "--quiet").split())
+    for name, seat in seats.items():
+        assert docker("ps", "--all", "--quiet", "--filter", f"name={seat.server}") == "", name
+        assert volumes[name] and not volumes[name] & there, name
+        assert not (stack.state / f"data/routes/appliance-student{seat.number}.yaml").exists(), name
+        assert not (stack.state / f"data/students/student{seat.number}").exists(), name

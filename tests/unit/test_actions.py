@@ -238,7 +238,7 @@ class Appliances(World):
         return "lab" if workshop.name == "WKSHP-Lab" else None
 
     def prepare(self, needed: Any, seat: int) -> Any:
-        return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={})
+        return SimpleNamespace(values={"HTTPPORT": 20003}, ssh_files={}, outside=("192.0.2.7",))
 
     def start(self, prepared: Any, authorized_key: bytes) -> None:
         assert authorized_key == b"public"
@@ -246,6 +246,9 @@ class Appliances(World):
 
     def ensure_absent(self, seat: int) -> None:
         self._do(f"no appliance of seat {seat}")
+
+    def values(self, seat: int) -> dict[str, object]:
+        return {"HTTPPORT": 20003} if "appliance of seat 3" in self.done else {}
 
     def notebooks(self, seat: int) -> list[bytes]:
         return []
@@ -390,11 +393,11 @@ def leased_to(stand: Stand, customer: int, **changes: Any) -> Iterator[None]:
 def test_where_a_seat_may_go_is_settled_before_anything_of_the_lease_runs(stand: Stand) -> None:
     """After the former server is gone and before home, appliance and server; without it there is no seat."""
     stand.order("CREATE", workshop="WKSHP-Lab")
-    place = stand.done.index("seat 3 may reach nothing")
+    place = stand.done.index("seat 3 may reach 192.0.2.7")
     before, after = stand.done[:place], stand.done[place + 1 :]
     assert {"hub forgets student3", "no appliance of seat 3"} <= set(before)
     assert {"appliance of seat 3", "home of student3 for 2003:2003", "jvm of student3"} <= set(after)
-    other = Stand(trouble_at="seat 3 may reach nothing")
+    other = Stand(trouble_at="seat 3 may reach 192.0.2.7")
     assert other.order("CREATE", workshop="WKSHP-Lab").state != "done"
     assert not any(done.startswith(("jvm", "home of", "appliance of")) for done in other.done)
 
@@ -464,9 +467,9 @@ def test_create_records_how_long_each_phase_took(stand: Stand) -> None:
     assert stand.order("CREATE").phases == [
         "claim",
         "close",
-        "egress",
         "password",
         "prepare",
+        "egress",
         "home",
         "server",
         "answer",
@@ -1109,6 +1112,8 @@ def test_an_appliance_starts_beside_the_home_and_its_values_reach_the_notebooks(
     assert action.state == "done" and action.phases[-1] == "appliance"
     assert "values {'HTTPPORT': 20003}" in stand.done
     assert stand.done.index("no appliance of seat 3") < stand.done.index("appliance of seat 3")
+    stand.order("DELIVER", 0, workshop="WKSHP-Lab")
+    assert stand.done.count("values {'HTTPPORT': 20003}") == 2
 
 
 @pytest.mark.parametrize("step", ["appliance of seat 3", "jvm of student3"])

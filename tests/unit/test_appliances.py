@@ -327,23 +327,30 @@ class Recorded(Containers):
         super().__init__(host=HOST)
         self.away = away
         self.asked: list[tuple[str, str]] = []
-        self.present: set[str] = set()
+        self.present: dict[str, Any] = {}
+        self.secrets = b""
 
-    def _call(self, method: str, path: str, *_: Any, query: Any = None, **__: Any) -> tuple[int, bytes]:
+    def _call(
+        self, method: str, path: str, body: Any = None, *_: Any, query: Any = None, **__: Any
+    ) -> tuple[int, bytes]:
         if self.away:
             raise Unavailable(f"The Docker host {HOST} is away: no route to host")
         self.asked.append((method, path))
         name = query["name"] if path.endswith("/create") else path.split("/")[2].partition("?")[0]
         if path.endswith("/create"):
-            self.present.add(name)
+            self.present[name] = body
             return 201, b"{}"
+        if path.endswith("/archive"):
+            self.secrets = body or self.secrets
+            return 200, self.secrets
         if method == "DELETE":
-            self.present.discard(name)
+            self.present.pop(name, None)
             return 204, b""
         if method == "GET":
             state = {"Status": "running", "Health": {"Status": "healthy"}}
-            return (200, json.dumps({"State": state}).encode()) if name in self.present else (404, b"{}")
-        return (200 if method == "PUT" else 204), b""
+            found = {"State": state, "Config": self.present.get(name)}
+            return (200, json.dumps(found).encode()) if name in self.present else (404, b"{}")
+        return 204, b""
 
 
 @dataclass(frozen=True)
@@ -415,12 +422,14 @@ def test_an_appliance_on_another_host_is_started_there_and_known_there(two: TwoH
     config = prepared.ssh_files["config"].decode()  # type: ignore[union-attr]
     assert f"HostName {HOST}\n" in config and "Port 20136\n" in config and config.startswith("Host lab101 ")
     two.site.start(prepared, b"ssh-rsa AAAA")
-    assert two.there.present == {"wod-student17-appliance", "wod-student17-appliance-1"}
-    assert two.here.present == set()
+    assert two.there.present.keys() == {"wod-student17-appliance", "wod-student17-appliance-1"}
+    assert two.here.present == {}
+    # What is delivered later is told the same.
+    assert two.site.values(17) == prepared.values and two.site.values(18) == {}
     routes = json.loads((tmp_path / "appliance-student17.yaml").read_text())["http"]["services"]
     assert routes["appliance_student17_lab"]["loadBalancer"]["servers"] == [{"url": f"http://{HOST}:20016"}]
     two.site.ensure_absent(17)
-    assert two.there.present == set() and not (tmp_path / "appliance-student17.yaml").exists()
+    assert two.there.present == {} and not (tmp_path / "appliance-student17.yaml").exists()
     asked = len(two.there.asked)
     two.site.ensure_absent(17)
     assert len(two.there.asked) == asked, "nothing is asked of a host that a seat has nothing on"
@@ -436,7 +445,7 @@ def test_a_host_that_is_away_is_a_sentence_and_nothing_is_forgotten(two: TwoHost
     assert (tmp_path / "notes" / "student17").read_text() == HOST
     two.there.away = False
     two.site.ensure_absent(17)
-    assert two.there.present == set()
+    assert two.there.present == {}
 
 
 def test_a_host_that_the_site_has_given_up_holds_no_seat_back(two: TwoHosts, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def host(tmp_path: Path) -> Host:
     script = (ROOT / "wod").read_text()
     script = script.replace("/etc/", f"{tmp_path}/etc/").replace("/run/systemd", f"{tmp_path}/systemd")
     (made.checkout / "wod").write_text(script.replace("/var/log/", f"{tmp_path}/log/"))
-    for name in ("pyproject.toml", "requirements.lock", "requirements-test.lock"):
+    locks = ("requirements.lock", "requirements-check.lock", "requirements-test.lock")
+    for name in ("pyproject.toml", *locks):
         shutil.copy(ROOT / name, made.checkout / name)
     environment = made.checkout / ".venv"
     (environment / "bin/python3").symlink_to(sys.executable)
@@ -108,7 +109,7 @@ def host(tmp_path: Path) -> Host:
         (environment / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (environment / "bin" / name).chmod(0o755)
     (environment / "place.stamp").write_text(f"{made.checkout.resolve()} {Path(sys.executable).resolve()}\n")
-    for lock in ("requirements.lock", "requirements-test.lock"):
+    for lock in locks:
         content = (made.checkout / "pyproject.toml").read_bytes() + (made.checkout / lock).read_bytes()
         stamp = subprocess.run(["cksum"], input=content, capture_output=True, check=True).stdout
         (environment / f"{lock}.stamp").write_bytes(stamp)

@@ -7,8 +7,10 @@ import pytest
 
 from wodctl.adapters.configuration import load
 from wodctl.adapters.original import rows_of_dump
+from wodctl.commands.stack import settings_of, up
 from wodctl.errors import ConfigProblem, ContentProblem
 from wodctl.model.backend import Backend, backends
+from wodctl.model.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DUMP = """--
@@ -68,6 +70,20 @@ def test_each_backend_has_students_of_its_own() -> None:
     assert served(WODBEFQDN="own.example.net", WODBENBR="2", WODUSERMAX="20") == [
         Backend("own.example.net", 8000, "http", 40, 1, 20)
     ]
+
+
+def test_a_backend_s_number_is_its_place_in_the_list_of_the_api() -> None:
+    """`up -t api-db -b a,b,c` gives each the students that `up -n 1`, `-n 2` and `-n 3` there call their own."""
+
+    def settings(*words: str) -> Settings:
+        return load(ROOT, ROOT / "nowhere", {}, settings_of(up.make_context("up", [*words]).params))[0]
+
+    at_the_api = backends(
+        settings("-t", "api-db", "-b", "a.example.net,b.example.net:443:https,c.example.net")
+    )
+    for number, one in enumerate(at_the_api, 1):
+        own = settings("-b", f"{one.name}:{one.port}", "-n", str(number))
+        assert own.WODBASESTDID == one.base == (number - 1) * own.WODUSERMAX
 
 
 @pytest.mark.parametrize("given", ["a,b:8000:http:40", "a,a", "a:8000:http:0:60,b:8000:http:59"])

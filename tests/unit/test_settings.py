@@ -70,6 +70,8 @@ def test_the_group_chosen_by_an_option_decides_which_file_is_read(tmp_path):
         ("WODSEATNETWORK: 10.9.9.1/20\n", 1, "a private IPv4 network"),
         ("WODNOBO: /nonexistent\n", 1, "no such folder"),
         ("WODSEATMEMORY: 10M\n", 1, "at least 256M"),
+        ('WODAPPLIANCEHOSTS: ["https://lab"]\n', 1, "ssh://USER@HOST"),
+        ('WODAPPLIANCEHOSTS: ["tcp://lab", "ssh://wod@lab"]\n', 1, "each host once"),
         ("WODPOSTNETWORKS: [nowhere]\n", 1, "WODPOSTNETWORKS"),
         ("WODUSERMAX: 5\nWODUSERMAX: 6\n", 2, "second time"),
         ("WODUSERMAX: [\n", 2, ""),

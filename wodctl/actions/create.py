@@ -60,9 +60,6 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         take_back(number, site)
         if former and site.registration:
             site.actions.owe(step.action, number, former)
-    # Before anything of this lease runs: server, appliance, scripts in the home.
-    with phase("egress"):
-        unknown = site.egress.allow(number, workshop.metadata.egress)
     with phase("password"):
         password = site.password_for_a_lease()
         hashed = password_hash(password)
@@ -74,6 +71,12 @@ def create(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
         needed = site.appliances.needed(workshop, number)
         prepared = site.appliances.prepare(needed, number) if needed else None
         key_pair = site.homes.new_key_pair()
+    # Before anything of this lease runs: server, appliance, scripts in the home.
+    with phase("egress"):
+        allowed = workshop.metadata.egress
+        if allowed is not None and prepared:
+            allowed = (*allowed, *prepared.outside)
+        unknown = site.egress.allow(number, allowed)
     warnings = [f"{name}, which the workshop may reach, has no address at the moment." for name in unknown]
 
     def start_appliance() -> None:

@@ -31,7 +31,8 @@ def deliver(order: Order, step: Any, site: Site, phase: Phases) -> Outcome:
 
             def fill(home: Path) -> None:
                 password = site.passwords.kept(number, seat.customer or BY_HAND)
-                values = {"PASSSTU": password} if password else {}
+                values: dict[str, object] = {"PASSSTU": password} if password else {}
+                values |= site.appliances.values(number)
                 mode = str(order.mode)
                 warnings.extend(site.workshops.fill(home, workshop, mode, number, uid, gid, None, values))
 

@@ -46,6 +46,9 @@ MOST_WORK = 64 * 2**20
 APPLIANCES_ELSEWHERE = ".appliances"
 """Folder beside the homes with the notes of Elsewhere."""
 
+MOST_SECRETS = 2**20
+"""Bytes that are read of an appliance's secrets, which are files of some dozen bytes."""
+
 LARGEST_NOTEBOOK = 8 * 2**20
 MOST_NOTEBOOKS = 200
 
@@ -66,6 +69,11 @@ class Prepared:
     ssh_files: Mapping[str, bytes]
     host: str = ""
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What the seat must reach outside of this host."""
+        return (self.host,) if self.host else ()
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -83,6 +91,11 @@ class PreparedMachine:
     password: str
     values: Mapping[str, object]
     ssh_files: Mapping[str, bytes]
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What the seat must reach outside of this host."""
+        return (self.machine.address,)
 
 
 class Everything:
@@ -156,6 +169,11 @@ class Everything:
         if machine:
             self._machines.close(machine, new_password())
             self._opened.forget(seat)
+
+    def values(self, seat: int) -> Mapping[str, object]:
+        """What notebooks know of what the seat has; not the password of a machine, which is not kept."""
+        machine = self._opened.of(seat)
+        return {f"IP-{machine.workshop}": machine.address} if machine else self._appliances.values(seat)
 
     def notebooks(self, seat: int) -> Sequence[bytes]:
         """What counts for completion beside the home."""
@@ -244,14 +262,35 @@ class Appliances:
     def prepare(self, definition: Definition, seat: int, host: str = "") -> Prepared:
         """Fresh secrets and the values for the notebook; nothing is started."""
         made = {name: secrets.token_hex(24) for name, value in definition.values.items() if "secret" in value}
-        pages = {
-            name: f"{self._seat_url(seat)}{base_path(seat)}/{value['url']}/"
-            for name, value in definition.values.items()
-            if "url" in value
-        }
         key = ed25519.Ed25519PrivateKey.generate()
         private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
         public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+        outside = outside_ports(definition, seat, self._plan.first_seat)
+        return Prepared(
+            definition,
+            seat,
+            values=self._values(definition, seat, host, made),
+            secrets=made,
+            host_key=(private, public),
+            ssh_files=_ssh_files(definition, seat, public, host, outside)
+            if "ssh" in definition.ports
+            else {},
+            host=host,
+        )
+
+    def values(self, seat: int) -> Mapping[str, object]:
+        """The values for notebooks of the appliance that the seat has, as it was started; nothing if it has none."""
+        host = self._elsewhere.name(seat)
+        containers, name = self._elsewhere.of(seat) or self._containers, self._plan.container_names(seat)[0]
+        definition = self._defined_as(containers.inspect(name) if self._any_defined() else None)
+        if definition is None:
+            return {}
+        archive = containers.read_out(name, f"{HANDED_OVER}/secrets", MOST_SECRETS)
+        return self._values(definition, seat, host, secrets_in(archive))
+
+    def _values(
+        self, definition: Definition, seat: int, host: str, made: Mapping[str, str]
+    ) -> dict[str, object]:
         outside = outside_ports(definition, seat, self._plan.first_seat)
         addresses = {
             name: f"{host}:{outside[outside_name(value['address'], definition.ports[value['address']])]}"
@@ -260,25 +299,20 @@ class Appliances:
             for name, value in definition.values.items()
             if "address" in value
         }
-        return Prepared(
-            definition,
-            seat,
-            # Under the original's names as well: where it is, and the port that a shared one would have.
-            values={
-                f"IP-{definition.workshop}": host or definition.host_name,
-                **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
-                **outside,
-                **made,
-                **pages,
-                **addresses,
-            },
-            secrets=made,
-            host_key=(private, public),
-            ssh_files=_ssh_files(definition, seat, public, host, outside)
-            if "ssh" in definition.ports
-            else {},
-            host=host,
-        )
+        pages = {
+            name: f"{self._seat_url(seat)}{base_path(seat)}/{value['url']}/"
+            for name, value in definition.values.items()
+            if "url" in value
+        }
+        # Under the original's names as well: where it is, and the port that a shared one would have.
+        return {
+            f"IP-{definition.workshop}": host or definition.host_name,
+            **{f"{name}-{definition.workshop}": number for name, number in outside.items()},
+            **outside,
+            **made,
+            **pages,
+            **addresses,
+        }
 
     def start(self, prepared: Prepared, authorized_key: bytes) -> None:
         """Start the appliance in place of any that the seat has; return when it is ready.
@@ -340,17 +374,22 @@ class Appliances:
         """What the participant's notebooks in his appliance hold, to count for completion; it is stopped for that."""
         name = self._plan.container_names(seat)[0]
         containers = self._elsewhere.of(seat) or self._containers
-        found = containers.inspect(name) if self._any_defined() else None
-        if found is None:
-            return []
-        try:
-            definition = read_definition(self._definitions, found["Config"]["Labels"][NAME_LABEL])
-        except DefinitionProblem:
-            return []
+        definition = self._defined_as(containers.inspect(name) if self._any_defined() else None)
         if definition is None or not definition.work:
             return []
         containers.stop(name, definition.stop_seconds)
         return notebooks_in(containers.read_out(name, work_directory(definition, seat), MOST_WORK))
+
+    def _defined_as(self, inspected: Mapping[str, Any] | None) -> Definition | None:
+        """The definition of a container, as it is now; None for no container, or one whose definition is gone."""
+        try:
+            return (
+                read_definition(self._definitions, inspected["Config"]["Labels"][NAME_LABEL])
+                if inspected
+                else None
+            )
+        except DefinitionProblem:
+            return None
 
     def _any_defined(self) -> bool:
         """Whether this site ever built an appliance: definitions are replaced, but never go."""
@@ -412,6 +451,18 @@ def handed_over(prepared: Prepared, authorized_key: bytes) -> bytes:
             entry.size, entry.mode = len(content), 0o444
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def secrets_in(archive: bytes) -> dict[str, str]:
+    """The secrets of an appliance out of a tar archive of the folder that `handed_over` made."""
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive or bytes(1024))) as opened:
+        for entry in opened:
+            folder, _, name = entry.name.partition("/")
+            file = opened.extractfile(entry) if folder == "secrets" and entry.isreg() else None
+            if file:
+                found[name] = file.read().decode()
+    return found
 
 
 def notebooks_in(archive: bytes) -> list[bytes]:

@@ -60,6 +60,9 @@ _READ_BY = {
     "intake": ("WODSENDER",),
 }  # fmt: skip
 
+# Who reads the files and folders below `rendered` that do not have their service's name.
+_READERS = {"postfix": "mail", "traefik.yml": "proxy"}
+
 
 @dataclass(frozen=True)
 class Owned:
@@ -239,10 +242,8 @@ class StateDirectory:
         path = self.path / "secrets" / service / name
         return path.exists() and path.stat().st_size > 1
 
-    def render(self, settings: Settings) -> dict[str, str]:
-        """Write what the services read; returns a fingerprint for each of them that changes with its files."""
-        rendered = self.path / "rendered"
-        whole = settings.to_json()
+    def rendered(self, settings: Settings) -> dict[str, str]:
+        """The files below `rendered` that services read their settings from, by name."""
         own = {name: {key: getattr(settings, key) for key in keys} for name, keys in _READ_BY.items()}
         own["fetch"] = {"repositories": fetched(settings), "minutes": settings.WODSYNCMINUTES}
         for name in ("api-db", "hub"):
@@ -251,34 +252,40 @@ class StateDirectory:
         if settings.WODTLS != "off":
             # The proxy is the only one who comes to it from outside then, and says who he speaks for.
             own["api-db"]["WODAPIDBPROXIES"] = ["*"]
-        read = {name: json.dumps(values, indent=1) + "\n" for name, values in own.items()} | {"worker": whole}
-        for name, text in read.items():
-            self._write(rendered / f"{name}.json", text, mode=0o644)
+        files = {f"{name}.json": json.dumps(values, indent=1) + "\n" for name, values in own.items()}
+        files["worker.json"] = settings.to_json()
         base = yaml.safe_load((self.root / "conf" / "traefik" / "traefik.yml").read_text())
-        read["proxy"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
-        self._write(rendered / "traefik.yml", read["proxy"], mode=0o644)
+        files["traefik.yml"] = yaml.safe_dump(proxy.static(base, settings), sort_keys=False)
         names = settings.variables | {
             "mail_networks": mail_networks(settings),
             "never_banned": never_banned(settings),
         }
-        for service, folder in (("fail2ban", "fail2ban"), ("mail", "postfix")):
-            read[service] = self._render_templates(folder, names)
-        return {name: _fingerprint(text) for name, text in read.items()}
+        for folder in ("fail2ban", "postfix"):
+            files |= self._templates_of(folder, names)
+        return files
 
-    def _render_templates(self, folder: str, names: dict[str, Any]) -> str:
-        """Write what the templates in a folder of conf give; returns the texts, one after the other."""
+    def _templates_of(self, folder: str, names: dict[str, Any]) -> dict[str, str]:
+        """What the templates in a folder of conf give, by the name of the file."""
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(self.root / "conf" / folder),
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - main.cf is no HTML; the settings' grammar keeps line ends out
         )
-        whole = ""
-        for template in sorted(environment.list_templates(extensions=["j2"])):
-            text = environment.get_template(template).render(names)
-            self._write(self.path / "rendered" / folder / template.removesuffix(".j2"), text, mode=0o644)
-            whole += text
-        return whole
+        return {
+            f"{folder}/{template.removesuffix('.j2')}": environment.get_template(template).render(names)
+            for template in sorted(environment.list_templates(extensions=["j2"]))
+        }
+
+    def render(self, settings: Settings) -> dict[str, str]:
+        """Write what the services read; returns a fingerprint for each of them that changes with its files."""
+        read: dict[str, str] = {}
+        for name, text in self.rendered(settings).items():
+            self._write(self.path / "rendered" / name, text, mode=0o644)
+            first = name.partition("/")[0]
+            service = _READERS.get(first, first.removesuffix(".json"))
+            read[service] = read.get(service, "") + text
+        return {name: _fingerprint(text) for name, text in read.items()}
 
     def ensure_certificate(self, text: bytes, base_image: str) -> str:
         """Give the proxy certificate and key in one file; returns its name, which is that of no other certificate.

@@ -54,7 +54,6 @@ def author(site: Site, path: Path, port: int) -> None:
         click.echo("Building the desk; minutes the first time …")
         site.builder.build([desk])
     beside = _appliance(site, workshop, f"{site.project}-author-{port}")
-    beside = _appliance(site, workshop, f"{site.project}-author-{port}")
     click.echo("Open the address below in your browser; Ctrl-C ends it.")
     Desk(site.root, site.state, site.project, folder, port).run(image, variables, beside)
 

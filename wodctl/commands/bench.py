@@ -19,6 +19,7 @@ import click
 
 from wodctl.adapters.api_db import ApiDb
 from wodctl.adapters.database import connect_as_operator
+from wodctl.adapters.definitions import Definitions
 from wodctl.adapters.delivery_trial import DENSE, DeliveryTrial
 from wodctl.adapters.engine import Engine
 from wodctl.adapters.portal import send_action_mail
@@ -71,6 +72,23 @@ class Measurement:
         seats = self._free_seats(9)
         waits = [self._create([seat])[0] for seat in seats]
         return [Result.of("create", "s", waits), Result.of("cleanup", "s", self._clean(seats))]
+
+    def appliances(self) -> list[Result]:
+        """Seats with an appliance, the workshop's or each that is built: five CREATE one by one, ten at once."""
+        found = []
+        built = Definitions(self.site.state).all()
+        for definition in [one for one in built if one.workshop == self.workshop] or built:
+            self.workshop = definition.workshop
+            seats = self._free_seats(10)
+            one_by_one = [self._create([seat])[0] for seat in seats[:5]]
+            self._clean(seats[:5])
+            at_once = self._create(seats)
+            self._clean(seats)
+            found += [
+                Result.of(f"create {definition.name}", "s", one_by_one),
+                Result.of(f"create {definition.name}, 10 at once", "s", at_once),
+            ]
+        return found
 
     def burst(self) -> list[Result]:
         """Ten and fifty CREATE mails at once: each seat's wait; the maximum is when all are ready."""
@@ -333,9 +351,14 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
     "delivery": Measurement.delivery,
     "memory": Measurement.memory,
     "images": Measurement.images,
+    "appliances": Measurement.appliances,
     "registration": Measurement.registration,
     "up": Measurement.up,
 }
+
+
+NAMED = ("appliances", "registration", "up")
+"""What is measured only when it is named: it takes long, or disturbs."""
 
 
 @click.command()
@@ -345,18 +368,20 @@ MEASUREMENTS: dict[str, Callable[[Measurement], list[Result]]] = {
 @pass_site
 def bench(site: Site, names: tuple[str, ...], workshop: str, as_json: bool) -> None:
     """Measure this host with real action mails on free seats: create, burst, mails, seats, delivery, memory,
-    images; registration and up only when named.
+    images; appliances, registration and up only when named.
 
-    `up` stops the stack and starts it again, three times, and is refused while a seat is in use. `registration`
-    starts a registration API of its own for the measurement.
+    `appliances` makes seats with the workshop's appliance, or with every one that is built: five one by one, and
+    ten at once. `up` stops the stack and starts it again, three times, and is refused while a seat is in use.
+    `registration` starts a registration API of its own for the measurement.
 
     \b
     Examples:
       wodctl bench
       wodctl bench create burst --json
+      wodctl bench appliances -w WKSHP-Docker101
     """
     results: list[Result] = []
-    for name in names or [name for name in MEASUREMENTS if name not in ("registration", "up")]:
+    for name in names or [name for name in MEASUREMENTS if name not in NAMED]:
         click.echo(f"Measuring {name} …", err=True)
         results += MEASUREMENTS[name](Measurement(site, workshop))
     if as_json:

@@ -14,6 +14,7 @@ import click
 import yaml
 
 from wodctl.adapters import certificate, configuration
+from wodctl.adapters.backup import Backups
 from wodctl.adapters.certificate import Certificate
 from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
@@ -113,7 +114,7 @@ def up(site: Site, **options: Any) -> None:
       wodctl up -b jup.example.net --tls files --certificate fullchain.pem --key privkey.pem
       wodctl up -t api-db -b one.example.net,two.example.net:8000:https
     """
-    site.options = given = _settings_of(options)
+    site.options = given = settings_of(options)
     settings = site.settings
     engine = site.engine
     state = StateDirectory(site.state, site.root)
@@ -126,8 +127,10 @@ def up(site: Site, **options: Any) -> None:
         settings = site.settings
         served = backends(settings) if serves_registrations(settings) else []
         ensure_built(site, _images(site))
-        labs = ensure_labs(site) if "hub" in _wanted(site) else {}
+        labs = ensure_labs(site) if "hub" in wanted_services(site) else {}
         base = site.builder.tag("base")
+        backups = Backups(site.state, engine, base)
+        backups.ensure_no_restore_is_open()
         state.ensure_folders(base)
         if given:
             configuration.remember(site.state, given)
@@ -167,6 +170,10 @@ def up(site: Site, **options: Any) -> None:
         environment |= {f"WOD_CONFIGURATION_{_variable(name)}": mark for name, mark in fingerprints.items()}
         file = state.write_compose_environment(environment)
         render_reach(site)
+        if backups.has_databases():
+            click.echo("Bringing in the databases of the backup …")
+            _compose(site, file, ["up", "--detach", "--wait", "db"])
+            backups.bring_in()
         click.echo("Starting the services …")
         _start(site, file)
         state.forget_certificates(in_use)
@@ -198,7 +205,7 @@ def down(site: Site, volumes: bool, yes: bool) -> None:
     remove_elsewhere(site)
     # The packet rules stay while the firewall is merely restarted; now there is nobody left to keep apart. Before the
     # networks go, since this would make them again.
-    if "firewall" in _wanted(site):
+    if "firewall" in wanted_services(site):
         _compose(site, file, ["stop", "firewall", "egress"])
         _compose(site, file, ["run", "--rm", "--no-deps", "firewall", "remove"])
     _compose(site, file, ["down", "--remove-orphans", *(["--volumes"] if volumes else [])])
@@ -277,7 +284,7 @@ def logs(site: Site, service: str | None, follow: bool, tail: str) -> None:
     _compose(site, _environment_file(site), words, show=True)
 
 
-def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that options of `up` stand for."""
     found: dict[str, Any] = {}
     addresses = {"backend_external": "BEEXT", "frontend": "FE", "frontend_external": "FEEXT",
@@ -410,11 +417,11 @@ def _compose(site: Site, file: Path, words: list[str], *, show: bool | None = No
     shown = sys.stderr.isatty() if show is None else show
     words = ["--profile", PROFILE, *words]
     site.engine.compose(
-        [site.root / "compose" / name for name in _compose_files(site)], file, words, show=shown
+        [site.root / "compose" / name for name in compose_files(site)], file, words, show=shown
     )
 
 
-def _compose_files(site: Site) -> list[str]:
+def compose_files(site: Site) -> list[str]:
     """The files of compose/ that make up this site."""
     settings = site.settings
     if settings.WODTLS == "off":
@@ -425,7 +432,7 @@ def _compose_files(site: Site) -> list[str]:
 
 def _start(site: Site, file: Path) -> None:
     try:
-        wanted = _wanted(site)
+        wanted = wanted_services(site)
         present = {service.name for service in site.engine.services()}
         unwanted = sorted(present & (set(_stack(site)) - wanted))
         if unwanted:
@@ -460,10 +467,12 @@ def _take_back_all(site: Site) -> None:
 def _all_services(site: Site) -> list[Service]:
     """Every service that the stack should have; those without a container are `absent`."""
     present = {service.name: service for service in site.engine.services()}
-    return [present.get(name) or Service(name, "absent", "none", None) for name in sorted(_wanted(site))]
+    return [
+        present.get(name) or Service(name, "absent", "none", None) for name in sorted(wanted_services(site))
+    ]
 
 
-def _wanted(site: Site) -> set[str]:
+def wanted_services(site: Site) -> set[str]:
     """The services that this host should have, by what it is to be."""
     services = _stack(site)
     registration = {name for name, service in services.items() if PROFILE in service.get("profiles", [])}
@@ -489,7 +498,7 @@ def _stack(site: Site) -> dict[str, Any]:
 
 def _images(site: Site) -> list[str]:
     """The images of those services, parents first."""
-    wanted = _wanted(site)
+    wanted = wanted_services(site)
     # Each service has an image of its name, but for those that share another's.
     needed = (
         {"base"}

@@ -15,7 +15,7 @@ FOLDER = "secrets/appliance-hosts"
 
 _ENDPOINT = re.compile(
     r"(?:ssh://(?P<user>[a-z_][a-z0-9_-]{0,31})@|tcp://)"
-    r"(?P<name>[A-Za-z0-9]([A-Za-z0-9.-]{0,98}[A-Za-z0-9])?)(:(?P<port>\d{1,5}))?"
+    r"(?P<name>[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?)(:(?P<port>\d{1,5}))?"
 )
 
 

@@ -191,6 +191,7 @@ class Settings:
     WODCABUNDLE: str
     WODHOSTFIREWALL: bool
     WODHOSTPORTS: list[int]
+    WODMONITOR: str
     site_variables: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -389,6 +390,8 @@ def _check(values: dict[str, Any], origins: dict[str, str]) -> None:
     require(bool(_NAME.fullmatch(values["WODGROUP"])), "WODGROUP", "letters, digits, dots and dashes")
     require(bool(_USER.fullmatch(values["WODUSER"])), "WODUSER", "a user name in lower-case letters")
     require(bool(_SENDER.fullmatch(values["WODSENDER"])), "WODSENDER", "a mail address")
+    monitor = values["WODMONITOR"]
+    require(not monitor or bool(_SENDER.fullmatch(monitor)), "WODMONITOR", "a mail address, or nothing")
     for name in ("WODNOBOREPO", "WODPRIVREPO"):
         if values[name] and not _REPOSITORY.fullmatch(values[name]):
             # Without the value: it may hold what must not be shown.

@@ -300,7 +300,7 @@ def test_a_wrong_password_at_a_live_api_takes_nothing(live: Original, command: A
 def test_open_registrations_go_on(site: RegistrationSite, dump: Path, command: Any) -> None:
     """Who was taken off is cleaned, who is new is welcomed and ordered a seat, nobody is sent credentials twice."""
     assert command(str(dump)).exit_code == 0
-    # An hour lasts three seconds here: those at work are at their end soon, which is no matter of this test.
+    # An hour lasts two seconds here: those at work are at their end soon, which is no matter of this test.
     site.sql("UPDATE customers SET due = NULL WHERE id IN (4, 5)")
     site.start_scheduler()
     try:
