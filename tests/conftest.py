@@ -20,6 +20,15 @@ ARTEFACTS = ROOT / "artefacts"
 STATE = Path("/var/lib/wod-tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Journeys share one stack: they stay together, and begin first, for they take longest. So does each other file."""
+    items.sort(key=lambda item: "journey" not in item.path.parts)
+    for item in items:
+        item.add_marker(
+            pytest.mark.xdist_group("journey" if "journey" in item.path.parts else item.path.stem)
+        )
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running stack of the tests: its own project, state directory, ports."""

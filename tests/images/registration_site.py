@@ -267,7 +267,7 @@ def registration_site(
     subprocess.run(["rm", "-rf", state], check=True)
     with receiver() as mails:
         usual = {
-            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "2", "WODAPIDBPATIENCE": "2",
+            "WODTYPE": "api-db", "WODAPIDBRATE": "0", "WODAPIDBHOUR": "2", "WODAPIDBPATIENCE": "10",
             "WODBEFQDN": "api.example.net", "WODPOSTPORT": str(mails.port), "WODSMTPHOST": "relay.example.net",
             "WODSMTPPORT": str(mails.port), "WODSMTPTLS": "none", "WODFEFQDN": "portal.example.net",
         }  # fmt: skip

@@ -53,6 +53,7 @@ SETTINGS = {
     "WODBEEXTFQDN": "localhost",
     "WODBEEXTPORT": 8000,
     "WODTLS": "off",
+    "WODTRUSTEDPROXIES": [],
     "WODAPPLIANCEPRIVILEGES": [],
     "BRANDING": "Grapevine Workshops",
     "BRANDINGWOD": "Grapevine & Friends",

@@ -148,7 +148,13 @@ def settings_of(folder: Path, **given: Any) -> Settings:
 def run(site: Site, builder: Builder) -> None:
     """Render, and start what is wanted; in the site's own network the proxy is known as HOST."""
     state = site.state.path
-    for folder in ("rendered/postfix", "secrets/proxy", "data/routes", "data/certificates"):
+    for folder in (
+        "rendered/fail2ban",
+        "rendered/postfix",
+        "secrets/proxy",
+        "data/routes",
+        "data/certificates",
+    ):
         (state / folder).mkdir(parents=True)
     os.chown(state / "data/routes", 0, PROXY)
     (state / "data/routes").chmod(0o2750)

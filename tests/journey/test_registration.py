@@ -125,11 +125,27 @@ def test_from_the_registration_to_the_free_seat(service: Service, page: Page, ar
     assert letter(service, customer["id"], "-credentials") == ""  # the kept password goes with the session
 
 
-def test_an_operator_registers_and_cancels_by_hand(service: Service) -> None:
-    """`registration add`, `list` and `cancel`; the seat comes back."""
+def look_at_console(service: Service, page: Page, artefacts: Path, seat: str) -> None:
+    """The operators' page shows the backend on this host as it is: who has a seat, and what was ordered."""
+    page.goto(f"http://127.0.0.1:{PORT}/console")
+    page.locator("#username").fill("hackshack")
+    page.locator("#password").fill((service.state / "secrets/api-db/admin-password").read_text())
+    page.locator("#login").click()
+    expect(page.locator("#leases tr", has_text=seat)).to_contain_text("ready")
+    expect(page.locator("#jobs tr", has_text="CREATE").first).to_contain_text("done")
+    expect(page.locator("#registrations")).to_contain_text("bob@example.net")
+    expect(page.locator("#workshops")).to_contain_text("Welcome 101")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.screenshot(path=artefacts / f"console-of-a-backend-{scheme}.png", full_page=True)
+
+
+def test_an_operator_registers_and_cancels_by_hand(service: Service, page: Page, artefacts: Path) -> None:
+    """`registration add`, `list` and `cancel`, seen on the console; the seat comes back."""
     made = service.documents("registration", "add", "WKSHP-Welcome101", "bob@example.net", "--name", "Bob")
     assert [one["email"] for one in service.documents("registration", "list")] == ["bob@example.net"]
     wait_for(lambda: service.documents("registration", "list")[0]["state"] == "credentials", 60)
+    look_at_console(service, page, artefacts, made["seat"])
     service.wodctl("registration", "cancel", str(made["id"]))
     seat = made["seat"].removeprefix("student")
     wait_for(lambda: service.documents("student", "show", seat)["state"] == "free", 60)
