@@ -345,6 +345,34 @@ def test_compose_alone_is_enough(tmp_path):
         run("down", "--volumes", "--timeout=1")
 
 
+def test_the_appliance_of_his_workshop_is_beside_the_desk_and_goes_with_it(tmp_path):
+    """The author of Ansible101 signs in on his managed host by its name, and his notebooks know its values."""
+    folder, project, port = tmp_path / "WKSHP-Ansible101", f"{PROJECT}b", free_port()
+    shutil.copytree(ROOT / "notebooks-loader/workshops/WKSHP-Ansible101", folder)
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, 1000, 1000)  # root's home in the desk is another than the author's
+    words = ["--state", str(STATE), "--project", project, "author", str(folder), f"--port={port}"]
+    process = subprocess.Popen([sys.executable, "-m", "wodctl", *words], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    made = Desk(process, folder, port)
+    threading.Thread(target=made.read, daemon=True).start()
+    try:
+        made.wait_for("(Open the address)", 300)
+        made.url()
+        desk = f"{project}-author-{port}-lab-1"
+        assert docker("exec", desk, "ssh", "ansible101", "id", "-un").strip() == "student1"
+        notebook = docker("exec", desk, "sh", "-c", "cat /author/as-student1/WKSHP-Ansible101/1-*.ipynb")
+        page, password = re.search(r"--user student1:(\w+) (http://ansible101:80/student1/)", notebook).group(
+            2, 1
+        )
+        assert "<h1>" in docker("exec", desk, "curl", "--silent", "--user", f"student1:{password}", page)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert process.returncode == 0, "".join(made.said)
+    assert not docker("ps", "--all", "--quiet", f"--filter=name={project}-")
+
+
 def test_the_folder_is_only_read_and_nothing_is_left(desk):
     """Ctrl-C ends it within seconds; the author's folder is as he left it, containers and volume are gone."""
     before = tree(desk.folder)
