@@ -483,6 +483,24 @@ def test_a_job_whose_end_could_not_be_stored_is_begun_again(worker: Worker) -> N
     assert worker.ended(number, 30).state == "done"
 
 
+def test_a_job_taken_for_abandoned_while_it_runs_does_not_run_twice(worker: Worker) -> None:
+    """What comes after it on that seat waits for its end, too."""
+    worker.ask_hub("PUT", "slowness/3")
+    create = worker.order("CREATE", 51, 503)
+    wait_for(lambda: "server" in [one["name"] for one in worker.action(create).phases], 10)
+    worker.behind.sql(
+        "UPDATE procrastinate_jobs SET status = 'todo' WHERE lock = 'seat-51' AND status = 'doing'"
+    )
+    purge = worker.order("PURGE", 51, 503)
+    ended = [worker.ended(number) for number in (create, purge)]
+    worker.ask_hub("PUT", "slowness/0.05")
+    assert [one.state for one in ended] == ["done"] * 2
+    assert ended[0].finished <= ended[1].started  # type: ignore[operator]
+    assert worker.seat(51) == Seat(51, "free")
+    assert worker.ask_hub("GET", "said")["said"].count("POST users/student51/server") == 1
+    worker.done("CREATE", 52, 504)
+
+
 def test_asked_to_stop_the_worker_ends_what_it_does(worker: Worker) -> None:
     """On SIGTERM a running action is carried to its end, and the worker leaves with exit code 0."""
     worker.ask_hub("PUT", "slowness/2")
@@ -1051,6 +1069,24 @@ def test_a_home_that_is_missing_is_no_obstacle_and_is_told(worker: Worker) -> No
     assert "The home of student13 was gone" in str(ended.reason)
     assert worker.ask_portal("GET", "said")["rows"]["customer/742"]["cleaned"] == "true"
     assert worker.seat(13) == Seat(13, "free")
+
+
+def test_who_has_gone_before_his_seat_was_ready_gets_none(worker: Worker) -> None:
+    """The end of a lease that is filed first of all, while another has the seat, still comes after its CREATE."""
+    worker.done("CREATE", 53, 4001)
+    # In the order of the portal: one gives the seat back, another gets it and gives it back. They are filed backwards.
+    orders = [("PURGE", 4002, "NULL"), ("CREATE", 4002, "'WKSHP-Sample'"), ("PURGE", 4001, "NULL")]
+    now = time.time()
+    numbers = []
+    for late, (action, customer, workshop) in enumerate(orders):
+        mail = queue_id(time.time() - now + late / 20)
+        filed = ACCEPT.format(mail, f"'{action}', 53, 53, {customer}, {workshop}, NULL, 'raw'")
+        numbers.append(int(worker.behind.sql(filed, uid=1802)[0]))
+        if action == "PURGE":
+            worker.ended(numbers[-1])
+    created = worker.ended(numbers[1])
+    assert (created.state, worker.seat(53)) == ("done", Seat(53, "free")), created
+    assert f"Action {numbers[0]} was ordered later" in str(created.reason)
 
 
 SEED = int(os.environ.get("WOD_TEST_SEED", "0")) or random.randrange(10**6)  # noqa: S311

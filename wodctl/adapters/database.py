@@ -527,9 +527,11 @@ WITH next AS (
 SELECT noted.id AS action, noted.action AS kind, begun.seat, noted.seat AS first, noted.last_seat AS last,
     coalesce(noted.customer, 0) AS customer, noted.workshop, begun.attempts, begun.completion, leaving.leaver,
     (SELECT later.id FROM wod.step JOIN wod.action AS later ON later.id = step.action
-     WHERE step.seat = begun.seat AND step.touched AND step.state IN ('done', 'failed')
+     WHERE step.seat = begun.seat AND step.state IN ('done', 'failed')
        AND (later.arrived, later.id) > (noted.arrived, noted.id)
-       AND (later.action = 'CREATE' OR noted.action = 'CREATE' AND later.customer = noted.customer)
+       AND (step.touched AND (later.action = 'CREATE' OR noted.action = 'CREATE' AND later.customer = noted.customer)
+            -- His end found the seat in another's hands, and so touched nothing: he has gone all the same.
+            OR noted.action = 'CREATE' AND later.customer = noted.customer AND later.action IN ('CLEANUP', 'PURGE'))
      ORDER BY later.id LIMIT 1) AS overtaken_by,
     -- The last that was done about him is his own CREATE, unless his lease is over. A CREATE for another one
     -- ended it even where it failed.

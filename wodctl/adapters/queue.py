@@ -1,6 +1,8 @@
 """The queue: procrastinate's jobs in PostgreSQL, one at a time for each seat."""
 
 import logging
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -59,8 +61,9 @@ class Queue:
         self._app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(conninfo=connection, min_size=1, max_size=4)
         )
-        self._running: set[int] = set()
+        self._running: list[int] = []
         self._adrift: set[int] = set()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
         @self._app.task(name="wod.carry_out", pass_context=True, retry=Pauses())
         def carry_out(context: procrastinate.JobContext, seat: int) -> None:
@@ -99,11 +102,13 @@ class Queue:
 
     def _do(self, context: procrastinate.JobContext, duty: Callable[[], None]) -> None:
         number = context.job.id or 0
-        self._running.add(number)
+        self._running.append(number)
         try:
-            duty()
+            # The database keeps two jobs on one seat apart, but not a job from itself, taken for adrift while it runs.
+            with self._locks[context.job.lock or f"job {number}"]:
+                duty()
         finally:
-            self._running.discard(number)
+            self._running.remove(number)
 
     def opened(self) -> AbstractAsyncContextManager[object]:
         """For the time of the `async with`, the queue is connected to the database."""
@@ -136,7 +141,7 @@ class Queue:
 
         Called from time to time; a job must be met twice, for it may be about to start or to end.
         """
-        adrift = await self._doing() - self._running
+        adrift = await self._doing() - set(self._running)
         await self._retry(adrift & self._adrift)
         self._adrift = adrift - self._adrift
 
