@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,17 +188,13 @@ def test_policies_outlive_the_service(house: House) -> None:
 
 
 def test_there_are_as_many_rules_for_forty_seats_as_for_one(house: House) -> None:
-    """And the fortieth policy takes no longer than the first."""
-    before = house.rules().count("\n\t\t")
+    house.egress.allow(3, ["192.0.2.0/24"])
+    before = house.rules().splitlines()
     for seat in range(3, 41):
         house.egress.allow(seat, ["192.0.2.0/24", f"198.51.100.{seat}"])
-    began = time.monotonic()
-    house.egress.allow(40, ["192.0.2.0/24"])
-    assert time.monotonic() - began < 0.5
-    rules = [
-        line for line in house.rules().splitlines() if "saddr" in line or "accept" in line or "reject" in line
-    ]
-    assert len(rules) == 8 and before
+    after = house.rules().splitlines()
+    assert "198.51.100.40" in "".join(after)
+    assert [line for line in after if "." not in line] == [line for line in before if "." not in line]
     for seat in range(3, 41):
         house.egress.allow(seat, None)
 
