@@ -361,13 +361,25 @@ def test_an_order_that_comes_too_late_is_overtaken(
     assert step.overtaken_by == (numbers[0] if overtaken else None)
 
 
-def test_what_touched_nothing_overtakes_nothing(database: Backstage) -> None:
-    """A late order that was left alone is no reason to leave another one alone."""
+@pytest.mark.parametrize(
+    ("later", "overtaken"),
+    [
+        ("'CLEANUP', 3, 3, 17, 'WKSHP-X', NULL", True),
+        ("'PURGE', 3, 3, 17, NULL, NULL", True),
+        ("'RESET', 3, 3, 17, 'WKSHP-X', NULL", False),
+        ("'CLEANUP', 3, 3, 18, 'WKSHP-X', NULL", False),
+        ("'CREATE', 3, 3, 18, 'WKSHP-X', NULL", False),
+    ],
+)
+def test_of_what_touched_nothing_only_a_customers_own_end_overtakes_his_create(
+    database: Backstage, later: str, overtaken: bool
+) -> None:
+    """The seat was another's then, but he has gone; no other order that was left alone keeps him from his seat."""
     operator = connect_as_operator(database.state)
-    order(database, queue_id(10), "'CLEANUP', 3, 3, 17, 'WKSHP-X', NULL, 'raw'")
+    number = order(database, queue_id(10), f"{later}, 'raw'")
     operator.end_step(operator.begin_step(3).action, 3, "done", Outcome("Not his.", touched=False))
     order(database, queue_id(20), A_CREATE)
-    assert operator.begin_step(3).overtaken_by is None
+    assert operator.begin_step(3).overtaken_by == (number if overtaken else None)
 
 
 def test_a_range_is_one_action_that_ends_with_its_last_seat(database: Backstage) -> None:
