@@ -21,6 +21,12 @@ OURS = (
     "/etc/wod/host.nft"
 )
 KERNEL = ("net.ipv4.tcp_keepalive_time", "kernel.threads-max", "kernel.pid_max", "vm.max_map_count")
+# The second version of control groups alone: of the first, systemd would add hierarchies to this machine's, which its
+# own engine does not find then.
+INIT = (
+    "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && mkdir -p /sys/fs/cgroup/host && "
+    "echo $$ > /sys/fs/cgroup/host/cgroup.procs; exec /sbin/init"
+)
 DAEMON = {"log-level": "warn", "storage-driver": "vfs", "icc": True}
 
 
@@ -73,18 +79,19 @@ def host(
         builder = Builder(ROOT, state, configuration.load(ROOT, state, {}, options)[0])
         builder.build(["bare-host"])
     sources = state / "build/debian.sources"
-    mounts = [f"--volume={ROOT}:/srv/wod:ro", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    mounts = [f"--volume={ROOT}:/srv/wod:ro"]
     if sources.exists():
         mounts.append(f"--volume={sources}:/etc/apt/sources.list.d/debian.sources:ro")
     # The engine inside needs a file system of its own for its layers.
     docker(
-        *("run", "--detach", f"--name={NAME}", "--privileged", "--cgroupns=host", "--hostname=lab"),
+        *("run", "--detach", f"--name={NAME}", "--privileged", "--cgroupns=private", "--hostname=lab"),
         *(
             "--tmpfs=/run",
             "--tmpfs=/run/lock",
             "--tmpfs=/var/lib/docker:exec",
             *mounts,
-            builder.tag("bare-host"),
+            "--entrypoint=sh",
+            *(builder.tag("bare-host"), "-c", INIT),
         ),
     )
     try:
