@@ -34,6 +34,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where tests run side by side, two of them must not make the same images at once on a machine that has none."""
+    if session.config.getoption("numprocesses"):
+        builder = Builder(ROOT, STATE, load(ROOT, STATE, {}, {})[0])
+        builder.build([*builder.images(), "browser"])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "journey" not in item.path.parts)
 
