@@ -135,7 +135,8 @@ def acknowledged(smtp: smtplib.SMTP, message: bytes, *, sender: str = "wodadmin@
 def mail(tmp_path_factory):
     """The two services as the stack runs them, on a network of their own, with the database beside them."""
     state = tmp_path_factory.mktemp("state")
-    (state / "rendered" / "postfix").mkdir(parents=True)
+    for folder in ("fail2ban", "postfix"):
+        (state / "rendered" / folder).mkdir(parents=True)
     settings, _ = load(ROOT, state, {"WODPOSTNETWORKS": "192.0.2.0/24"}, {})
     StateDirectory(state, ROOT).render(settings)
     (state / "run" / "intake").mkdir(parents=True, mode=0o700)

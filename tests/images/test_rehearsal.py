@@ -175,7 +175,12 @@ def test_ctrl_c_leaves_nothing(folder):
     """Whoever loses patience gets his prompt back, and no container goes on."""
     notebook(folder, "1-WKSHP-A.ipynb", "import time; time.sleep(300)")
     process = subprocess.Popen(
-        [*WORDS, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*WORDS, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # As in a terminal, also where the tests themselves run in the background, without Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(100):
         if docker("ps", "--quiet", f"--filter=label=wod.rehearsal={PROJECT}"):

@@ -31,7 +31,7 @@ from wodctl.model.seat import Seat
 NAME = "wodtestworker"
 STATE = Path("/var/lib/wod-test-worker")
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-PHASES = ("claim", "close", "password", "prepare", "home", "server", "answer")
+PHASES = ("claim", "close", "password", "prepare", "egress", "home", "server", "answer")
 PORTAL = {
     "WODAPIDB": "on",
     "WODAPIDBEXTFQDN": "portal",

@@ -36,7 +36,10 @@ SCENARIOS = int(os.environ.get("WOD_TEST_SCENARIOS", "1"))
 ORDERS = int(os.environ.get("WOD_TEST_ORDERS", "45"))
 SEATS = range(1, 21)
 FIRST = 6_000_000
-"""Customers of these tests: FIRST + 10 * seat + 0 to 2."""
+"""Customers of the random orders: FIRST + 10 * seat + 0 to 2."""
+
+OTHERS = 6_100_000
+"""Customers of the other tests."""
 FILING = timedelta(seconds=2)
 """How long it may take on a busy host until a mail that is being filed can be seen."""
 
@@ -322,8 +325,8 @@ def test_what_the_portal_is_owed_is_shown_until_it_is_told(portal: Portal) -> No
     run = Run(portal.stack, portal)
     portal.ask("PUT", "answer/503")
     try:
-        run.mail("CREATE", 5, FIRST + 50)
-        ended = wait_for_action(portal.stack, FIRST + 50, "CREATE")
+        run.mail("CREATE", 5, OTHERS + 50)
+        ended = wait_for_action(portal.stack, OTHERS + 50, "CREATE")
         assert ended["state"] == "done"
         debts = [
             d for d in json.loads(portal.stack.wodctl("status", "--json").stdout)["owed"] if d["updates"]
@@ -334,13 +337,13 @@ def test_what_the_portal_is_owed_is_shown_until_it_is_told(portal: Portal) -> No
         portal.ask("PUT", "answer/0")
     run.wait_until_quiet(60)
     assert json.loads(portal.stack.wodctl("status", "--json").stdout)["owed"] == []
-    assert portal.rows()[f"customer/{FIRST + 50}"] == {"active": "true"}
+    assert portal.rows()[f"customer/{OTHERS + 50}"] == {"active": "true"}
 
 
 def test_clean_takes_back_every_seat_when_the_stack_starts(portal: Portal) -> None:
     """And those whose lease it ends are told."""
     run = Run(portal.stack, portal)
-    run.mail("CREATE", 6, FIRST + 60)
+    run.mail("CREATE", 6, OTHERS + 60)
     run.wait_until_quiet(60)
     assert run.database.seat(6).state == "ready"
     site = portal.stack.state / "conf/production.yml"
@@ -353,7 +356,7 @@ def test_clean_takes_back_every_seat_when_the_stack_starts(portal: Portal) -> No
     assert all(seat.state == "free" for seat in run.database.seats())
     assert not list((portal.stack.state / "data/students").glob("student*"))
     run.wait_until_quiet(60)
-    assert portal.rows()[f"customer/{FIRST + 60}"]["cleaned"] == "true"
+    assert portal.rows()[f"customer/{OTHERS + 60}"]["cleaned"] == "true"
 
 
 class Processes(threading.Thread):
@@ -422,7 +425,7 @@ def test_no_secret_of_a_run_is_seen_anywhere(portal: Portal) -> None:
     processes.start()
     try:
         for seat in (1, 2):
-            run.mail("CREATE", seat, FIRST + 10 * seat)
+            run.mail("CREATE", seat, OTHERS + 10 * seat)
         run.wait_until_quiet(120)
         run.visit(1)
         [(_, _, _, browser)] = run.sessions
@@ -431,7 +434,7 @@ def test_no_secret_of_a_run_is_seen_anywhere(portal: Portal) -> None:
         run.wait_until_quiet(60)
         kept = secrets_of(stack, portal, browser)
         for seat in (1, 2):
-            run.mail("CLEANUP", seat, FIRST + 10 * seat)
+            run.mail("CLEANUP", seat, OTHERS + 10 * seat)
         run.wait_until_quiet(120)
         kept |= secrets_of(stack, portal, browser)
     finally:
