@@ -63,7 +63,7 @@ def test_a_taken_port_is_named_even_while_the_stack_runs(stack):
 
 
 def test_a_changed_setting_restarts_only_those_who_read_it(stack):
-    """More memory for seats concerns hub, gate and worker; the mail service, the proxy and the database stay."""
+    """More memory for seats concerns hub, gate and worker, and fail2ban begins after the hub; all others stay."""
     before = started_at(stack)
     site = stack.state / "conf/production.yml"
     site.write_text("WODSEATMEMORY: 1G\n")
@@ -73,7 +73,7 @@ def test_a_changed_setting_restarts_only_those_who_read_it(stack):
     finally:
         site.unlink()
     stack.wodctl("up")
-    assert changed == {stack.container(service) for service in ("gate", "hub", "worker")}
+    assert changed == {stack.container(service) for service in ("fail2ban", "gate", "hub", "worker")}
 
 
 def test_a_missing_service_is_no_good_health(stack):
