@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "journey" not in item.path.parts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What fails on a stack is told with what that stack says of itself: by then it is gone for whoever reads."""
+    report = yield
+    stacks = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Stack)]
+    if report.failed and stacks:
+        for words in (["status"], ["action", "list"], ["mail", "list"], ["logs", "--tail=12"]):
+            said = stacks[0].wodctl(*words, check=False)
+            report.sections.append((f"wodctl {' '.join(words)}", (said.stdout + said.stderr)[-5000:]))
+    return report
 
 
 @dataclass(frozen=True)
