@@ -16,6 +16,7 @@ variable "TAG_FETCH" { default = "latest" }
 variable "TAG_FIREWALL" { default = "latest" }
 variable "TAG_GATE" { default = "latest" }
 variable "TAG_HUB" { default = "latest" }
+variable "TAG_KERNEL" { default = "latest" }
 variable "TAG_LAB" { default = "latest" }
 variable "TAG_MAIL" { default = "latest" }
 variable "TAG_PROXY" { default = "latest" }
@@ -188,6 +189,12 @@ target "browser" {
   inherits   = ["image"]
   dockerfile = "images/browser/Dockerfile"
   tags       = ["wod/browser:${TAG_BROWSER}"]
+}
+
+target "kernel" {
+  inherits   = ["image"]
+  dockerfile = "images/kernel/Dockerfile"
+  tags       = ["wod/kernel:${TAG_KERNEL}"]
 }
 
 target "pebble" {
