@@ -278,7 +278,7 @@ def registration_site(
         folders = StateDirectory(state, ROOT)
         folders.ensure_folders(images["base"])
         folders.ensure_secrets(images["base"])
-        folders.ensure_api_secrets(images["base"], serves_worker=False)
+        folders.ensure_api_secrets(images["base"])
         folders.render(settings)
         made = RegistrationSite(name, state, images, mails, authorities)
         _remove(name)
@@ -302,7 +302,7 @@ def _remove(name: str) -> None:
 def _child(process: int) -> int:
     """The process that it has started, once it has."""
     children = Path(f"/proc/{process}/task/{process}/children")
-    wait_for(children.read_text, 20)
+    wait_for(children.read_text)
     return int((children.read_text().split() or ["0"])[0])
 
 
@@ -316,7 +316,7 @@ def _answer(status: int, content: bytes, headers: Any) -> Answer:
     return Answer(status, json.loads(text) if is_json else text, {k.lower(): v for k, v in headers.items()})
 
 
-def wait_for(happens: Callable[[], object], timeout: float = 60) -> None:
+def wait_for(happens: Callable[[], object], timeout: float = 120) -> None:
     """Return when it is true; fail when it is not within so many seconds."""
     end = time.monotonic() + timeout
     while not happens():

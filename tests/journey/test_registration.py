@@ -42,10 +42,14 @@ def service(stack: Stack) -> Iterator[Service]:
     made = Service(stack.state, stack.project, stack.port, stack.mail_port)
     # A seat that another test has lent, behind the back of the registration, would be refused.
     made.wodctl("student", "wipe", "1-20", "--yes")
+    # What is known of a portal elsewhere has nothing to do with the one on this host.
+    elsewhere = stack.state / "secrets/worker/api-password"
+    elsewhere.write_text("the portal's\n")
     made.wodctl("up", timeout=900)
     # The sample lasts one hour, and has no "one hour left"; the catalogue is ours to change.
     call("PUT", f"/api/workshop/{welcome()['id']}", {"duration": "2"}, token=admin(made))
     yield made
+    assert elsewhere.read_text() == "the portal's\n"
     stack.wodctl("up", "-t", "backend", timeout=900)
 
 

@@ -33,6 +33,9 @@ FETCH = repositories.OWNER if os.geteuid() == 0 else -1
 DATA = 1808
 """The group whose members reach the database's socket."""
 
+API_PASSWORD, OWN_API_PASSWORD = "api-password", "own-api-password"
+"""In secrets/worker: what opens a registration API elsewhere, and what opens that of this host."""
+
 VAULT_PASSWORD = "secrets/vault-password"  # noqa: S105 - a name
 """Where the operator puts the password of the site's Ansible Vault; empty until he does."""
 
@@ -169,7 +172,7 @@ class StateDirectory:
             Owned("secrets/fail2ban/opnsense-key", FAIL2BAN, FAIL2BAN, 0o400): "",
             Owned("secrets/fail2ban/opnsense-secret", FAIL2BAN, FAIL2BAN, 0o400): "",
             # The operator's to fill in, with what the registration API knows.
-            Owned("secrets/worker/api-password", WORKER, WORKER, 0o400): "",
+            Owned(f"secrets/worker/{API_PASSWORD}", WORKER, WORKER, 0o400): "",
             Owned("secrets/worker/ldap-password", WORKER, WORKER, 0o400): "",
             # During a test event: the password of every seat.
             Owned("secrets/worker/fixed-password", WORKER, WORKER, 0o400): "",
@@ -206,13 +209,8 @@ class StateDirectory:
             files = [Owned(f"{folder}/{name}", os.geteuid(), GATE, 0o440) for name in host.files]
             self._ensure_owned([Owned(folder, os.geteuid(), GATE, 0o750), *files], base_image)
 
-    def ensure_api_secrets(self, base_image: str, *, serves_worker: bool) -> str:
-        """Generate what the registration API needs; `serves_worker`: our own worker is the one who logs in there.
-
-        Returns a fingerprint as `ensure_secrets` does.
-        """
-        moderator = Owned("secrets/api-db/moderator-password", API, API, 0o400)
-        worker = Owned("secrets/worker/api-password", WORKER, WORKER, 0o400)
+    def ensure_api_secrets(self, base_image: str) -> str:
+        """Generate what the registration API needs; returns a fingerprint as `ensure_secrets` does."""
         wanted = {
             Owned("secrets/api-db/admin-password", API, API, 0o400): secrets.token_urlsafe(18),
             Owned("secrets/api-db/seal-key", API, API, 0o400): base64.urlsafe_b64encode(
@@ -222,16 +220,18 @@ class StateDirectory:
             # The operator's to fill in, with what the relay knows.
             Owned("secrets/api-db/smtp-password", API, API, 0o400): "",
         }
-        for owned, text in wanted.items():
-            if not (self.path / owned.path).exists():
+        # The same for both, and not where the password of an API elsewhere is kept: that is the operator's.
+        password = secrets.token_urlsafe(18)
+        shared = {
+            Owned("secrets/api-db/moderator-password", API, API, 0o400): password,
+            Owned(f"secrets/worker/{OWN_API_PASSWORD}", WORKER, WORKER, 0o400): password,
+        }
+        renewed = not all((self.path / owned.path).exists() for owned in shared)
+        for owned, text in (wanted | shared).items():
+            if not (self.path / owned.path).exists() or (renewed and owned in shared):
                 self._write(self.path / owned.path, text, mode=0o600)
-        fresh = not (self.path / moderator.path).exists()
-        if fresh or (serves_worker and not self.has_secret("api-password")):
-            password = secrets.token_urlsafe(18)
-            for owned in [moderator, *([worker] if serves_worker else [])]:
-                self._write(self.path / owned.path, password, mode=0o600)
-        self._ensure_owned([*wanted, moderator, worker], base_image)
-        return self._mark([*wanted, moderator])
+        self._ensure_owned([*wanted, *shared], base_image)
+        return self._mark([*wanted, *shared])
 
     def _mark(self, wanted: Iterable[Owned]) -> str:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]

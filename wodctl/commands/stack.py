@@ -20,7 +20,7 @@ from wodctl.adapters.database import connect_as_operator
 from wodctl.adapters.engine import Service
 from wodctl.adapters.process import ProgramFailed
 from wodctl.adapters.repositories import OWNER, Repositories
-from wodctl.adapters.state import StateDirectory, fetched, never_banned
+from wodctl.adapters.state import API_PASSWORD, OWN_API_PASSWORD, StateDirectory, fetched, never_banned
 from wodctl.commands.appliance import (
     deliver_elsewhere,
     ensure_current,
@@ -137,11 +137,11 @@ def up(site: Site, **options: Any) -> None:
         secrets = state.ensure_secrets(base)
         state.ensure_host_keys(settings.docker_hosts, base)
         if served:
-            api_secrets = state.ensure_api_secrets(base, serves_worker=settings.WODTYPE == "all")
-        if settings.WODAPIDB and settings.WODTYPE != "api-db" and not state.has_secret("api-password"):
+            api_secrets = state.ensure_api_secrets(base)
+        if settings.WODAPIDB and settings.WODTYPE == "backend" and not state.has_secret(API_PASSWORD):
             raise ConfigProblem(
                 f"WODAPIDB is on, but the password of {settings.WODAPIDBUSER} is not known.",
-                hint=f"Write it into {site.state}/secrets/worker/api-password, on one line.",
+                hint=f"Write it into {site.state}/secrets/worker/{API_PASSWORD}, on one line.",
             )
         if settings.WODLDAPSRVNAME and not state.has_secret("ldap-password"):
             raise ConfigProblem(
@@ -386,6 +386,7 @@ def _compose_environment(site: Site, state: StateDirectory, labs: dict[str, str]
         "WODPOSTPORT": str(settings.WODPOSTPORT),
         "WODAPIDBPORT": str(settings.WODAPIDBPORT),
         "WODHTTPPORT": str(settings.WODHTTPPORT),
+        "WOD_API_PASSWORD": OWN_API_PASSWORD if settings.WODTYPE == "all" else API_PASSWORD,
         "WOD_OWN_SCHEDULER": "yes" if settings.WODTYPE == "all" else "",
         # Fetched ones are not mounted by their link: the engine would follow it once and for all.
         "WODNOBO": nothing if settings.WODNOBOREPO else str(site.workshops.public),
