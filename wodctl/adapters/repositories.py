@@ -19,6 +19,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ MOST_LEVELS = 64
 
 SECONDS = 900
 """Until a fetch is given up."""
+
+PATIENCE = 60
+"""Seconds to wait where somebody else, the service or an operator, is fetching."""
 
 _MOST_MEMORY = 4 * 1024**3
 _MOST_SAID = 64 * 1024
@@ -335,10 +339,11 @@ class Repositories:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(folder / "lock", flags, 0o644), "rb+") as lock:
             self._give(folder / "lock")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Unavailable(f"The {kind} repository is being fetched already.") from None
+            until = time.monotonic() + PATIENCE
+            while not _is_ours(lock):
+                if time.monotonic() > until:
+                    raise Unavailable(f"The {kind} repository is being fetched already, for {PATIENCE} s.")
+                time.sleep(0.1)
             yield
 
     def _give(self, path: Path, *, within: bool = True) -> None:
@@ -353,6 +358,14 @@ class Repositories:
 
     def _folder(self, kind: str) -> Path:
         return self._state / FOLDER / kind
+
+
+def _is_ours(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _ssh(known_hosts: list[Path], key: Path | None) -> list[str]:
