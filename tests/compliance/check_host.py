@@ -137,7 +137,7 @@ def test_packet_rules_of_the_host_are_loaded(facts: Facts, host: Any) -> None:
     missing = [str(port) for port in wanted if f"proto-dst {port}" not in text]
     assert not missing, f"closed: {', '.join(missing)}"
     rules = [line.strip() for line in text.splitlines() if not line.rstrip().endswith(("{", "}"))]
-    wide = [rule for rule in rules[:-1] if not rule.startswith("ct original proto-dst ")]
+    wide = [rule for rule in rules[:-1] if not re.match(r"(meta l4proto tcp )?ct original proto-dst ", rule)]
     assert not wide, f"open to strangers: {'; '.join(wide)}"
     assert rules[-1:] == ["drop"], "what no rule names is open to strangers"
     assert not [rule for rule in json.loads(done.stdout)["nftables"] if _lets_all_in(rule)], (

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,50 @@ INIT = (
     "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && mkdir -p /sys/fs/cgroup/host && "
     "echo $$ > /sys/fs/cgroup/host/cgroup.procs; exec /sbin/init"
 )
+CHANGES = {
+    "the-role-was-applied": ("mv /var/lib/wod-host /var/lib/away", "it was not"),
+    "something-keeps-the-time": ("systemctl stop chrony", "none of"),
+    "kernel-values-are-in-force": (
+        "sysctl -qw net.ipv4.tcp_keepalive_time=7200",
+        "tcp_keepalive_time is 7200",
+    ),
+    "kernel-values-are-kept": ("sed -i s/4096000/1000/ /etc/sysctl.d/60-wod.conf", "kernel.threads-max"),
+    "packets-are-forwarded": ("sysctl -qw net.ipv4.ip_forward=0", "0"),
+    "limits-of-the-administrator": (
+        "sed -i s/800000/100/ /etc/security/limits.d/60-wod.conf",
+        "nproc 800000",
+    ),
+    "tasks-of-a-logged-in-user": ("rm /etc/systemd/system/user-.slice.d/60-wod.conf", "is not there"),
+    "security-updates-come-by-themselves": ("chmod 666 /etc/apt/apt.conf.d/60-wod", "0666"),
+    "the-host-knows-its-name": (
+        "grep -v lab.example.net /etc/hosts > /tmp/hosts; cat /tmp/hosts > /etc/hosts",
+        "lab.example.net has no address",
+    ),
+    "packet-rules-of-the-host-are-loaded": (
+        "nft insert rule inet wod_host strangers tcp dport 9999 accept",
+        "open to strangers: tcp dport 9999",
+    ),
+    "packet-rules-are-loaded-at-boot": ("systemctl disable wod-host-firewall", "not started at boot"),
+    "only-our-ports-are-open": (
+        "systemd-run --unit=stranger /opt/ansible/bin/python -m http.server 9998",
+        "open: 9998",
+    ),
+    "the-administrator-has-few-rights": ("usermod -aG docker wodadmin", "docker, which is as good as root"),
+    "the-command-for-every-day-is-there": ("chmod 777 /usr/local/sbin/wod", "0777"),
+    "the-engine-has-the-roles-settings": (
+        """sed -i 's/"icc": false/"icc": true/' /etc/docker/daemon.json""",
+        "icc differ",
+    ),
+    "all-starts-at-boot": ("systemctl disable --now wod-check.timer", "wod-check.timer"),
+}
+"""How a host is changed behind the role's back, and what its check says; for every check of the host."""
+
+MENDED_BY_HAND = (
+    "mv /var/lib/away /var/lib/wod-host; sysctl -qw net.ipv4.ip_forward=1; systemctl stop stranger; "
+    "gpasswd -d wodadmin docker"
+)
+"""What is not the role's business."""
+
 DAEMON = {"log-level": "warn", "storage-driver": "vfs", "icc": True}
 
 
@@ -179,6 +225,37 @@ def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
     assert on_host("getent", "passwd", "wodadmin", check=False) == ""
     assert "wod_host" not in on_host("nft", "list", "ruleset")
     assert "wod" not in on_host("systemctl", "list-unit-files", "wod*", "--no-legend", check=False)
+
+
+def test_what_is_changed_on_a_host_is_found_by_its_own_check(host: dict[str, str]) -> None:
+    """Each change by one check, which names it; the role mends what is its own, and then nothing is found."""
+    wodctl_host("apply")
+    made, failed = checks()
+    assert failed == {}
+    assert made == len(CHANGES), "a check of the host has no change here"
+    for change, _ in CHANGES.values():
+        on_host("sh", "-c", change)
+    _, failed = checks()
+    assert set(failed) == set(CHANGES)
+    for name, (_, said) in CHANGES.items():
+        assert said in failed[name]
+    on_host("sh", "-c", MENDED_BY_HAND)
+    wodctl_host("apply")
+    assert checks()[1] == {}
+
+
+def checks() -> tuple[int, dict[str, str]]:
+    """How many checks were made of that host, and what they say that fail."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.images.host_checks", NAME],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    return said["made"], said["failed"]
 
 
 def _is_as_wanted() -> None:
