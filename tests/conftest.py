@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, expect, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -21,6 +21,9 @@ from wodctl.adapters.configuration import load
 ROOT = Path(__file__).resolve().parents[1]
 ARTEFACTS = ROOT / "artefacts"
 STATE = Path("/var/lib/wod-tests")
+
+# Milliseconds: a page of JupyterLab takes its time on a machine that is busy with other tests.
+expect.set_options(timeout=60_000)
 
 
 class ByFile(LoadScopeScheduling):

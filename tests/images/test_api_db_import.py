@@ -305,7 +305,7 @@ def test_open_registrations_go_on(site: RegistrationSite, dump: Path, command: A
     site.start_scheduler()
     try:
         wanted = {"CREATE 1 8 gus@example.net", "CLEANUP 53 2", "CLEANUP 2 7", "RESET 2 7"}
-        wait_for(lambda: wanted <= set(site.receiver.subjects()), 30)
+        wait_for(lambda: wanted <= set(site.receiver.subjects()))
         assert {one for one in site.receiver.subjects() if one.isupper() or "@" in one} - wanted == set()
         assert not site.receiver.of("WoD Developer Workshops-on-Demand credentials")
         assert site.sql('SELECT "lastEmailSent" FROM customers WHERE id IN (2, 6, 7)') == ["expired"] * 3

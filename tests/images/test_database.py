@@ -87,7 +87,7 @@ def backstage(name: str, state: Path, **chosen: str) -> Iterator[Backstage]:
         docker("rm", "--force", "--volumes", made.name)
 
 
-def wait_for(happens: Callable[[], object], timeout: float = 60) -> None:
+def wait_for(happens: Callable[[], object], timeout: float = 120) -> None:
     """Return when it is true; fail when it is not within so many seconds."""
     end = time.monotonic() + timeout
     while not happens():

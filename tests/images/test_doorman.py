@@ -87,7 +87,7 @@ def written_by(name: str) -> str:
 
 
 def wait_for_health(name: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() != "healthy":
         assert time.monotonic() < deadline, docker("logs", name)
         time.sleep(0.1)

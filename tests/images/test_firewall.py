@@ -120,7 +120,7 @@ def image(name: str) -> str:
     return builder.tag(name)
 
 
-def wait_until(promise: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(promise: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until it is so."""
     end = time.monotonic() + seconds
     while not promise():

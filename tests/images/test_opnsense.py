@@ -128,7 +128,7 @@ def client(*words: str) -> str:
 
 
 def wait_until(promise: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not promise():
         assert time.monotonic() < end, docker("logs", NAME)
         time.sleep(0.2)

@@ -58,7 +58,7 @@ class Proxy:
     def wait_for_route(self, prefix: str) -> None:
         began = time.monotonic()
         while self.get(prefix)[0] != 200:
-            assert time.monotonic() - began < 10, docker("logs", self.name)
+            assert time.monotonic() - began < 60, docker("logs", self.name)
             time.sleep(0.01)
 
     def access_log(self) -> list[dict[str, Any]]:

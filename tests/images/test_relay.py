@@ -139,10 +139,10 @@ def sent_once(site: RegistrationSite, relay: Relay) -> None:
     site.sql(
         "UPDATE outbox SET due = now() WHERE state = 'waiting'; NOTIFY wod_api"
     )  # we do not wait for its pause
-    wait_for(lambda: owed(site)["state"] == "sent", 40)
+    wait_for(lambda: owed(site)["state"] == "sent")
     assert owed(site)["problem"] is None
     site.restart_scheduler()
-    wait_for(lambda: docker("logs", f"{site.name}-scheduler").count("at work") >= 2, 20)
+    wait_for(lambda: docker("logs", f"{site.name}-scheduler").count("at work") >= 2)
     assert [text.count(f"Subject: {WELCOME}") for text in relay.taken] == [1]
     assert owed(site)["message_id"] in relay.taken[0]
 
@@ -150,7 +150,7 @@ def sent_once(site: RegistrationSite, relay: Relay) -> None:
 def refuses(site: RegistrationSite, words: str) -> None:
     """The letter stays owed, tried again, and its problem is shown."""
     site.register("ada@example.net")
-    wait_for(lambda: owed(site)["attempts"] >= 2 and owed(site)["problem"], 40)
+    wait_for(lambda: owed(site)["attempts"] >= 2 and owed(site)["problem"])
     (seen,) = [one for one in site.ask("mails") if one["kind"] == "letter"]  # as `wodctl mail list` shows it
     assert seen["state"] == "waiting" and words in seen["problem"], seen
     log = docker("logs", f"{site.name}-scheduler")
@@ -192,7 +192,7 @@ def test_a_wrong_password_is_shown_and_may_be_corrected(site: RegistrationSite, 
 def test_a_relay_that_is_away_is_waited_for(site: RegistrationSite, relay: Relay) -> None:
     """Orders to backends meanwhile go their way."""
     refuses(site, "Connection refused")
-    wait_for(lambda: site.receiver.of("CREATE"), 20)
+    wait_for(lambda: site.receiver.of("CREATE"))
     relay.start()
     sent_once(site, relay)
 
@@ -210,7 +210,7 @@ def test_a_letter_that_the_relay_will_never_take_is_given_up(site: RegistrationS
     relay.start()
     refuses(site, "450 4.2.1 later")
     relay.refused = "550 5.1.1 no such user"
-    wait_for(lambda: owed(site)["state"] == "failed", 40)
+    wait_for(lambda: owed(site)["state"] == "failed")
     assert owed(site)["problem"] == "550 5.1.1 no such user"
     assert site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["0"]
 

@@ -83,14 +83,14 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 def test_a_whole_life_from_registration_to_a_free_seat(site: RegistrationSite) -> None:
     """Welcome, CREATE, credentials, one hour left, CLEANUP, badge; then place and seat are free again."""
     site.register("ada@example.net", name="<b>ada</b> & co")
-    wait_for(lambda: mails_of(site) == ["welcome", "create"], 30)
+    wait_for(lambda: mails_of(site) == ["welcome", "create"])
     create = site.receiver.of("CREATE")[0]
     assert (str(create["Subject"]), create["From"], create["To"]) == (
         "CREATE 1 1 ada@example.net", "wodadmin@localhost", "wodadmin@one.example.net",
     )  # fmt: skip
     assert text_of(create).strip() == "WKSHP-Python101"
     make_ready(site)
-    wait_for(lambda: "credentials" in mails_of(site), 30)
+    wait_for(lambda: "credentials" in mails_of(site))
     credentials = site.receiver.of("WoD Developer Workshops-on-Demand credentials")[0]
     for kind in ("plain", "html"):
         for fact in ("student1", "Ws7password", "http://one.example.net:8000/user/student1/lab?",
@@ -98,7 +98,7 @@ def test_a_whole_life_from_registration_to_a_free_seat(site: RegistrationSite) -
             assert fact in text_of(credentials, kind)
     assert "&lt;B&gt;" in text_of(credentials, "html").replace("&lt;b", "&lt;B").replace("b&gt;", "B&gt;")
     assert "<b>" not in text_of(credentials, "html").lower()
-    wait_for(lambda: mails_of(site) == list(LIFE), 30)
+    wait_for(lambda: mails_of(site) == list(LIFE))
     assert "that of the mail with your credentials" in text_of(site.receiver.of("Your WoD")[0])
     assert "Ws7password" not in text_of(site.receiver.of("Your WoD")[0])
     assert "badge.jpg" in text_of(site.receiver.of("Thanks")[0], "html")
@@ -112,32 +112,32 @@ def test_a_password_is_nowhere_in_clear_and_gone_once_its_mail_is_sent(site: Reg
     """Encrypted while the relay is away; after that there is not even its encrypted form."""
     site.receiver.at = lambda step, line: "451 later" if step == "rcpt" and "ada" in line else None
     site.register("ada@example.net")
-    wait_for(lambda: state(site) == "welcome", 30)
+    wait_for(lambda: state(site) == "welcome")
     put(site, "student/1", password="Ws7password")
     assert site.sql("SELECT sealed IS NOT NULL FROM students WHERE id = 1") == ["t"]
     put(site, "customer/1", active="true")
-    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["1"], 30)
+    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["1"])
     dump = docker(
         "exec", "--user=1800", f"{site.name}-db", "pg_dump", "-h", "/run/postgresql", "-U", "postgres", "api"
     )
     assert "customer-1-credentials" in dump and "Ws7password" not in dump
     site.receiver.at = lambda _step, _line: None
-    wait_for(lambda: "credentials" in mails_of(site), 20)
-    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["0"], 30)
+    wait_for(lambda: "credentials" in mails_of(site))
+    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE sealed IS NOT NULL") == ["0"])
     assert site.sql("SELECT count(*) FROM students WHERE sealed IS NOT NULL") == ["0"]
 
 
 def test_a_backend_that_does_not_get_ready_ends_in_an_apology(site: RegistrationSite) -> None:
     """After the patience of the site: CLEANUP, a mail, the place free; PURGE if the seat does not come back."""
     site.register("ada@example.net")
-    wait_for(lambda: mails_of(site) == ["welcome", "create"], 20)
+    wait_for(lambda: mails_of(site) == ["welcome", "create"])
     site.sql(
         "UPDATE customers SET \"startDate\" = now() - interval '10 minutes', due = now(); NOTIFY wod_api"
     )
-    wait_for(lambda: mails_of(site) == ["welcome", "create", "cleanup", "error"], 20)
+    wait_for(lambda: mails_of(site) == ["welcome", "create", "cleanup", "error"])
     assert site.sql("SELECT capacity FROM workshops") == ["20"]
     site.sql("UPDATE customers SET purge_after = now(), due = now(); NOTIFY wod_api")
-    wait_for(lambda: mails_of(site)[-1] == "purge", 30)
+    wait_for(lambda: mails_of(site)[-1] == "purge")
     assert site.receiver.subjects()[-1] == "PURGE 1 1"
 
 
@@ -149,10 +149,10 @@ def test_a_workshop_that_needs_a_reset_gets_one(running: RegistrationSite) -> No
     try:
         for address, title in (("a", "Docker 101"), ("b", "OneView"), ("c", "OneView")):
             running.register(f"{address}@example.net", title)
-        wait_for(lambda: len(running.receiver.of("CREATE")) == 3, 30)
+        wait_for(lambda: len(running.receiver.of("CREATE")) == 3)
         for number in (1, 2, 3):
             running.call("PUT", f"/api/customer/unregister/{number}", role="moderator")
-        wait_for(lambda: len(running.receiver.of("RESET")) == 2, 30)
+        wait_for(lambda: len(running.receiver.of("RESET")) == 2)
         assert sorted(str(mail["Subject"]) for mail in running.receiver.of("RESET")) == [
             "RESET 10,11 3",
             "RESET 5 1",
@@ -169,7 +169,7 @@ def test_who_cancels_before_his_order_has_gone_frees_the_seat_at_once(site: Regi
     site.register("ada@example.net")
     site.call("PUT", "/api/customer/unregister/1", role="moderator")
     site.start_scheduler()
-    wait_for(lambda: state(site) == "expired", 30)
+    wait_for(lambda: state(site) == "expired")
     assert site.sql("SELECT assigned FROM students WHERE id = 1") == ["f"]
     assert site.sql("SELECT capacity FROM workshops") == ["20"]
     time.sleep(0.5)
@@ -184,9 +184,9 @@ def test_three_workshops_make_an_apprentice(site: RegistrationSite) -> None:
         " FROM generate_series(1, 2) AS n"
     )
     site.register("Ada+x@example.net")
-    wait_for(lambda: state(site, 3) == "welcome", 30)
+    wait_for(lambda: state(site, 3) == "welcome")
     make_ready(site, 3)
-    wait_for(lambda: "badge" in mails_of(site, 3), 20)
+    wait_for(lambda: "badge" in mails_of(site, 3))
     assert len(site.receiver.of("Way to go! You just earned the WoD Developer Apprentice badge!")) == 1
     assert site.sql('SELECT "specialBadgeId" FROM customers WHERE id = 3') == ["1"]
 
@@ -205,7 +205,7 @@ def test_orders_are_tried_until_a_backend_takes_them(site: RegistrationSite, ans
     site.receiver.at = at
     site.register("ada@example.net")
     site.register("bob@example.net")
-    wait_for(lambda: len(site.receiver.of("CREATE")) == 2, 30)
+    wait_for(lambda: len(site.receiver.of("CREATE")) == 2)
     assert [str(mail["Subject"])[:10] for mail in site.receiver.of("CREATE")] == ["CREATE 1 1", "CREATE 2 2"]
 
 
@@ -219,11 +219,11 @@ def test_a_backend_does_not_wait_for_another(running: RegistrationSite) -> None:
         )
         running.register("ada@example.net")
         assert running.register("bob@example.net").body["studentId"] == 65
-        wait_for(lambda: running.receiver.of("CREATE"), 30)
+        wait_for(lambda: running.receiver.of("CREATE"))
         (create,) = running.receiver.of("CREATE")
         assert (create["To"], create["Subject"]) == ("wodadmin@two.example.net", "CREATE 5 2 bob@example.net")
         make_ready(running, 2, 65)
-        wait_for(lambda: "credentials" in mails_of(running, 2), 30)
+        wait_for(lambda: "credentials" in mails_of(running, 2))
         text = text_of(running.receiver.of("WoD Developer Workshops-on-Demand credentials")[0])
         assert "https://two.example.net:8443/user/student5/lab?" in text
     finally:
@@ -260,7 +260,7 @@ def live_a_life(site: RegistrationSite) -> None:
     wait_for(lambda: state(site) == "welcome" and "create" in mails_of(site), 200)
     make_ready(site)
     wait_for(lambda: set(LIFE) <= set(mails_of(site)), 300)
-    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE state = 'waiting'") == ["0"], 20)
+    wait_for(lambda: site.sql("SELECT count(*) FROM outbox WHERE state = 'waiting'") == ["0"])
     assert Counter(mails_of(site)) == Counter(LIFE)
     assert site.sql("SELECT count(DISTINCT message_id), count(*) FROM outbox") == ["6|6"]
     assert site.sql("SELECT capacity FROM workshops") == ["20"]
@@ -289,10 +289,10 @@ def test_a_database_that_restarts_loses_nothing(site: RegistrationSite) -> None:
     """In the middle of a life; API and scheduler go on by themselves."""
     site.register("ada@example.net")
     docker("restart", "--time=10", f"{site.name}-db")
-    wait_for(lambda: site.call("GET", "/health").status == 200, 30)
-    wait_for(lambda: mails_of(site) == ["welcome", "create"], 30)
+    wait_for(lambda: site.call("GET", "/health").status == 200)
+    wait_for(lambda: mails_of(site) == ["welcome", "create"])
     make_ready(site)
-    wait_for(lambda: "credentials" in mails_of(site), 30)
+    wait_for(lambda: "credentials" in mails_of(site))
 
 
 def test_one_scheduler_works_at_a_time(site: RegistrationSite) -> None:
@@ -303,6 +303,6 @@ def test_one_scheduler_works_at_a_time(site: RegistrationSite) -> None:
         time.sleep(2)
         assert "at work" not in docker("logs", f"{site.name}-second")
         site.kill_scheduler()
-        wait_for(lambda: "at work" in docker("logs", f"{site.name}-second"), 30)
+        wait_for(lambda: "at work" in docker("logs", f"{site.name}-second"))
     finally:
         docker("rm", "--force", f"{site.name}-second", check=False)

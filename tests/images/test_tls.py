@@ -194,7 +194,7 @@ def run(site: Site, builder: Builder) -> None:
     site.address = docker("inspect", "--format", form, f"{NAME}-proxy").strip()
 
 
-def wait_until(condition: Any, seconds: float = 30) -> None:
+def wait_until(condition: Any, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, docker("logs", f"{NAME}-proxy")
@@ -301,7 +301,7 @@ def test_tls_with_files(site: Site) -> None:
         assert open_one.recv(4096).startswith(b"HTTP/1.1 101 ")
         site.authority.issue(HOST)
         site.take_certificate()
-        wait_until(lambda: site.serial() != first, 10)
+        wait_until(lambda: site.serial() != first)
         open_one.sendall(b"still here")
         assert open_one.recv(4096) == b"still here"
     assert site.get().status == 200

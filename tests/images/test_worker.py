@@ -239,7 +239,7 @@ def is_ready_once(worker: Worker, action: Action, seat: int, customer: int) -> N
     students = STATE / "data/students"
     assert (students / f"student{seat}" / "WKSHP-Sample" / "0-ReadMeFirst.ipynb").is_file()
     assert worker.ask_hub("GET", "said")["running"][f"student{seat}"] is True
-    wait_for(lambda: worker.behind.sql("SELECT count(*) FROM procrastinate_jobs") == ["0"], 20)
+    wait_for(lambda: worker.behind.sql("SELECT count(*) FROM procrastinate_jobs") == ["0"])
     assert os.listdir(students / ".staging") == os.listdir(students / ".trash") == []
 
 
@@ -415,15 +415,13 @@ def test_the_worker_has_three_rights_and_its_children_none(worker: Worker) -> No
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_worker_killed_in_any_phase_leaves_one_ready_seat(worker: Worker, phase: str) -> None:
-    """The next worker begins the action again within seconds, and removes what lay about half-made."""
+    """The next worker begins the action again, and removes what lay about half-made."""
     seat = 20 + PHASES.index(phase)
     worker.ask_hub("PUT", f"slowness/{1.0 if phase in ('server', 'answer') else 0.05}")
     number = worker.order("CREATE", seat, 200 + seat)
-    wait_for(lambda: phase in [one["name"] for one in worker.action(number).phases], 10)
+    wait_for(lambda: phase in [one["name"] for one in worker.action(number).phases])
     worker.kill()
-    died = time.monotonic()
-    ended = worker.ended(number, 30)
-    assert time.monotonic() - died < 15
+    ended = worker.ended(number)
     worker.ask_hub("PUT", "slowness/0.05")
     is_ready_once(worker, ended, seat, 200 + seat)
 
@@ -442,7 +440,7 @@ def test_a_killed_cleanup_is_ended(worker: Worker) -> None:
     """The seat is free in the end, and its home gone."""
     worker.done("CREATE", 41, 300)
     number = worker.order("CLEANUP", 41, 300)
-    wait_for(lambda: worker.action(number).phases, 10)
+    wait_for(lambda: worker.action(number).phases)
     worker.kill()
     assert worker.ended(number).state == "done"
     assert worker.seat(41) == Seat(41, "free")
@@ -464,7 +462,7 @@ def test_a_hub_that_is_away_is_waited_for(worker: Worker) -> None:
     """The action says why it waits, and is done when the hub is back."""
     docker("stop", "--time=1", f"{NAME}-hub")
     number = worker.order("CREATE", 48, 500)
-    wait_for(lambda: "To be tried again" in (worker.action(number).reason or ""), 60)
+    wait_for(lambda: "To be tried again" in (worker.action(number).reason or ""))
     docker("start", f"{NAME}-hub")
     ended = worker.ended(number)
     assert (ended.state, ended.reason) == ("done", None)
@@ -480,14 +478,14 @@ def test_a_job_whose_end_could_not_be_stored_is_begun_again(worker: Worker) -> N
         "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, args, status)"
         f"VALUES ('actions', 'wod.carry_out', 'seat-49', '{{\"seat\": 49}}', 'doing')"
     )
-    assert worker.ended(number, 30).state == "done"
+    assert worker.ended(number).state == "done"
 
 
 def test_a_job_taken_for_abandoned_while_it_runs_does_not_run_twice(worker: Worker) -> None:
     """What comes after it on that seat waits for its end, too."""
     worker.ask_hub("PUT", "slowness/3")
     create = worker.order("CREATE", 51, 503)
-    wait_for(lambda: "server" in [one["name"] for one in worker.action(create).phases], 10)
+    wait_for(lambda: "server" in [one["name"] for one in worker.action(create).phases])
     worker.behind.sql(
         "UPDATE procrastinate_jobs SET status = 'todo' WHERE lock = 'seat-51' AND status = 'doing'"
     )
@@ -505,7 +503,7 @@ def test_asked_to_stop_the_worker_ends_what_it_does(worker: Worker) -> None:
     """On SIGTERM a running action is carried to its end, and the worker leaves with exit code 0."""
     worker.ask_hub("PUT", "slowness/2")
     number = worker.order("CREATE", 50, 502)
-    wait_for(lambda: "server" in [one["name"] for one in worker.action(number).phases], 10)
+    wait_for(lambda: "server" in [one["name"] for one in worker.action(number).phases])
     docker("stop", "--time=30", NAME)
     assert docker("inspect", "-f", "{{.State.ExitCode}}", NAME).strip() == "0"
     assert worker.action(number).state == "done"
@@ -632,7 +630,7 @@ def test_hostile_workshops_are_refused_with_a_reason_and_harm_nobody(worker: Wor
 
 def told(worker: Worker, action: Action) -> None:
     """Return when the registration API has been told all that it is owed of an action."""
-    wait_for(lambda: not worker.action(action.id).owed, 20)
+    wait_for(lambda: not worker.action(action.id).owed)
 
 
 def told_everything(worker: Worker) -> None:
@@ -644,7 +642,7 @@ def told_everything(worker: Worker) -> None:
         "SELECT (SELECT count(*) FROM wod.action WHERE state IN ('queued', 'running'))"
         " + (SELECT count(*) FROM wod.owed WHERE NOT refused)"
     )
-    wait_for(lambda: worker.behind.sql(busy) == ["0"], 60)
+    wait_for(lambda: worker.behind.sql(busy) == ["0"])
 
 
 def updates(worker: Worker, seat: int, customer: int) -> list[tuple[str, dict[str, str]]]:
@@ -758,7 +756,7 @@ def test_a_portal_that_is_away_keeps_nobody_from_his_seat(worker: Worker) -> Non
     worker.ask_portal("PUT", "answer/503")
     try:
         created = worker.done("CREATE", 6, 604)
-        wait_for(lambda: "status 503" in " ".join(worker.action(created.id).owed), 20)
+        wait_for(lambda: "status 503" in " ".join(worker.action(created.id).owed))
         cleaned = worker.done("CLEANUP", 6, 604)
         assert len(worker.action(created.id).owed) == 2
         assert len(worker.action(cleaned.id).owed) == 4
@@ -768,7 +766,7 @@ def test_a_portal_that_is_away_keeps_nobody_from_his_seat(worker: Worker) -> Non
         worker.kill()
     finally:
         worker.ask_portal("PUT", "answer/0")
-    wait_for(lambda: not worker.action(cleaned.id).owed, 60)
+    wait_for(lambda: not worker.action(cleaned.id).owed)
     assert not worker.action(created.id).owed
     assert [list(body) for path, body in updates(worker, 6, 604) if path.startswith("customer")][-3:] == [
         ["active"], ["completionPercentage"], ["cleaned"],
@@ -780,7 +778,7 @@ def test_a_lease_that_is_over_ends_by_itself(worker: Worker) -> None:
     worker.done("CREATE", 7, 605)
     work_in(7)
     worker.behind.sql("UPDATE wod.seat SET lease_until = now() WHERE number = 7")
-    wait_for(lambda: worker.seat(7).state == "free", 30)
+    wait_for(lambda: worker.seat(7).state == "free")
     ours = next(one for one in worker.database.actions(only_rejected=False, limit=9) if one.seat == 7)
     assert (ours.action, ours.customer, ours.source, ours.completion) == ("CLEANUP", 605, "lease", 33)
     told(worker, ours)
@@ -797,7 +795,7 @@ def test_a_stuck_seat_is_cleaned(worker: Worker) -> None:
         "UPDATE wod.seat SET changed = now() - interval '11 minutes', state = 'preparing', password_hash = NULL"
         " WHERE number = 9"
     )
-    wait_for(lambda: {worker.seat(8).state, worker.seat(9).state} == {"free"}, 30)
+    wait_for(lambda: {worker.seat(8).state, worker.seat(9).state} == {"free"})
 
 
 LIST, LOGIN = ("GET", "workshops", None, 200), ("POST", "login", "ACCOUNT", 200)
@@ -952,7 +950,7 @@ def test_a_directory_that_is_away_is_waited_for(worker: Worker) -> None:
     docker("stop", "--time=1", f"{NAME}-directory")
     try:
         number = worker.order("CLEANUP", 7, 712, "WKSHP-Ldap")
-        wait_for(lambda: "does not answer" in (worker.action(number).reason or ""), 60)
+        wait_for(lambda: "does not answer" in (worker.action(number).reason or ""))
         assert worker.seat(7).state == "cleaning"
     finally:
         docker("start", f"{NAME}-directory")
@@ -1144,7 +1142,7 @@ def test_random_orders_kills_and_outages_leave_every_seat_as_its_last_order_says
         )
         assert (STATE / f"data/students/student{seat}").exists() is (seat in holder)
         assert worker.ask_hub("GET", "said")["running"].get(f"student{seat}", False) is (seat in holder)
-    wait_for(lambda: worker.behind.sql("SELECT count(*) FROM wod.owed") == ["0"], 90)
+    wait_for(lambda: worker.behind.sql("SELECT count(*) FROM wod.owed") == ["0"])
     rows = worker.ask_portal("GET", "said")["rows"]
     for action, _, who, _ in mails:
         assert action != "CLEANUP" or rows[f"customer/{who}"]["cleaned"] == "true"

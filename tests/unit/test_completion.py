@@ -98,7 +98,7 @@ def test_a_hostile_home_leads_nowhere(workshop: Path, tmp_path: Path) -> None:
         huge.truncate(LARGEST_NOTEBOOK + 1)
     start = time.monotonic()
     assert ratio(workshop) == 0
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("where", ["student3", "student3/WKSHP-X"])
