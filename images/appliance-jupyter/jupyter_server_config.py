@@ -5,7 +5,7 @@ from pathlib import Path
 
 c = get_config()  # noqa: F821
 
-token = Path("/run/wod-appliance/secrets", os.environ["LAB_TOKEN"]).read_text()
+token = Path("/run/wod-appliance/secrets", os.environ["LAB_OPENED_BY"]).read_text()
 c.IdentityProvider.token = token
 c.ServerApp.ip = "0.0.0.0"  # noqa: S104 (a container's own network)
 c.ServerApp.port = 8888

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.compliance.facts import Facts
+from wodctl.commands.host import published_ports
 
 pytestmark = pytest.mark.host
 
@@ -131,10 +132,8 @@ def test_packet_rules_of_the_host_are_loaded(facts: Facts, host: Any) -> None:
     assert done.rc == 0, "the table inet wod_host is not loaded (`systemctl start wod-host-firewall`)"
     # A list of networks may go over several lines.
     text = re.sub(r",\s*\n\s*", ", ", host.run("nft list chain inet wod_host strangers").stdout)
-    s = facts.settings
-    wanted = [] if s.WODTYPE == "api-db" else [s.WODBEPORT, s.WODPOSTPORT]
-    wanted += [] if s.WODTYPE == "backend" else [s.WODAPIDBPORT]
-    missing = [str(port) for port in wanted if f"proto-dst {port}" not in text]
+    wanted = [entry["port"] for entry in published_ports(facts.settings)]
+    missing = [port for port in wanted if f"proto-dst {port}" not in text]
     assert not missing, f"closed: {', '.join(missing)}"
     rules = [line.strip() for line in text.splitlines() if not line.rstrip().endswith(("{", "}"))]
     wide = [rule for rule in rules[:-1] if not re.match(r"(meta l4proto tcp )?ct original proto-dst ", rule)]
@@ -159,9 +158,10 @@ def test_packet_rules_are_loaded_at_boot(facts: Facts, host: Any, systemd: None)
 
 def test_only_our_ports_are_open(facts: Facts, host: Any) -> None:
     """Beside sshd and the ports of the settings nothing on this host listens to the network."""
-    s = facts.settings
-    allowed = {22, s.WODBEPORT, s.WODPOSTPORT, *s.WODHOSTPORTS, *range(*_pool(s.WODPORTPOOL))}
-    allowed |= set() if s.WODTYPE == "backend" else {s.WODAPIDBPORT}
+    allowed = {22, *facts.settings.WODHOSTPORTS}
+    for entry in published_ports(facts.settings):
+        first, _, last = entry["port"].partition("-")
+        allowed |= set(range(int(first), int(last or first) + 1))
     wrong = set()
     for listening in host.socket.get_listening_sockets():
         kind, _, place = listening.partition("://")
@@ -169,11 +169,6 @@ def test_only_our_ports_are_open(facts: Facts, host: Any) -> None:
         if kind == "tcp" and not address.startswith(("127.", "::1", "[::1")) and int(port) not in allowed:
             wrong.add(int(port))
     assert not wrong, f"open: {', '.join(map(str, sorted(wrong)))} (WODHOSTPORTS names those that are meant)"
-
-
-def _pool(text: str) -> tuple[int, int]:
-    first, _, last = (text or "1-0").partition("-")
-    return int(first), int(last) + 1
 
 
 def test_the_administrator_has_few_rights(facts: Facts, host: Any) -> None:

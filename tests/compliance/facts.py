@@ -274,7 +274,7 @@ class Facts:
             memory=host["Memory"],
             pids=host["PidsLimit"],
             shares=host.get("CpuShares", 0),
-            quota=host.get("CpuQuota", 0),
+            quota=host.get("CpuQuota", 0) or host.get("NanoCpus", 0) // 10_000,
             capabilities=frozenset(host["CapAdd"]),
             options=frozenset(host["SecurityOpt"]),
             mounts=None,

@@ -80,7 +80,7 @@ def on_host(*words: str, check: bool = True, timeout: float = 300) -> str:
     return docker("exec", NAME, *words, check=check, timeout=timeout)
 
 
-def wodctl_host(*words: str) -> str:
+def wodctl_host(*words: str, check: bool = True) -> str:
     """`wodctl host …` on that host; returns what Ansible says at its end of what changed."""
     return on_host(
         *(
@@ -90,6 +90,7 @@ def wodctl_host(*words: str) -> str:
             "LC_ALL=C.UTF-8",
         ),
         *("/opt/ansible/bin/python", "-m", "wodctl", "host", *words),
+        check=check,
     )
 
 
@@ -156,6 +157,8 @@ def host(
             )
         yield kernel()
     finally:
+        # Some of the kernel's values are this machine's.
+        wodctl_host("revert", "--yes", check=False)
         on_host("systemctl", "stop", "docker", check=False)
         docker("rm", "--force", "--volumes", NAME)
 

@@ -14,17 +14,20 @@ import yaml
 from tests.conftest import ROOT, docker, free_port
 
 SEAT = 30
+APPLIANCES = ("Ansible101", "Docker101", "Spark101")
 Found = set[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
 def lent(stack):
-    """A stack that is as it should be, with a seat that is lent."""
+    """A stack that is as it should be, with a seat that is lent, and others that have an appliance."""
     # Addresses of the host that other tests made, and that are gone, are not known any more then.
     stack.wodctl("up")
-    stack.wodctl("action", "submit", "CREATE", str(SEAT), "0", "-w", "WKSHP-Welcome101", "--wait")
+    stack.wodctl("build-appliance", *APPLIANCES, timeout=1200)
+    for seat, workshop in enumerate(("Welcome101", *APPLIANCES), SEAT):
+        stack.wodctl("action", "submit", "CREATE", str(seat), "0", "-w", f"WKSHP-{workshop}", "--wait")
     yield stack
-    stack.wodctl("action", "submit", "CLEANUP", str(SEAT), "0", "-w", "WKSHP-Welcome101", "--wait")
+    stack.wodctl("student", "wipe", f"{SEAT}-{SEAT + len(APPLIANCES)}", "--yes")
 
 
 def failing(stack) -> Found:
