@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -199,14 +200,28 @@ def _file(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
-    """Once it changes the host, twice it changes nothing, with --check neither; then the host is as it was."""
-    hosts = on_host("cat", "/etc/hosts")
+@dataclass(frozen=True)
+class Former:
+    """How the host was before the role came."""
+
+    kernel: dict[str, str]
+    hosts: str
+
+
+@pytest.fixture(scope="module")
+def former(host: dict[str, str]) -> Former:
+    """The role was applied, beside containers that live on; what the host was before."""
+    found = Former(host, on_host("cat", "/etc/hosts"))
     began = on_host("docker", "inspect", "-f", "{{.State.StartedAt}}", "web")
     assert reaches(8000) and reaches(8001) and gets_out()
     assert changed(wodctl_host("apply")) > 10
-    _is_as_wanted()
     assert on_host("docker", "inspect", "-f", "{{.State.StartedAt}}", "web") == began, "containers live on"
+    return found
+
+
+def test_the_role_holds(former: Former) -> None:
+    """Once it changes the host, twice it changes nothing, with --check neither; what somebody changed is repaired."""
+    _is_as_wanted()
     assert reaches(8000), "what the stack publishes is open"
     assert not reaches(8001), "another container's port is closed to strangers"
     assert gets_out(), "containers reach the network"
@@ -217,22 +232,9 @@ def test_the_role_holds_and_can_be_taken_back(host: dict[str, str]) -> None:
     assert changed(wodctl_host("apply")) == 1, "what somebody changed is repaired, and nothing else"
     assert kernel()["vm.max_map_count"] == "600000"
 
-    wodctl_host("revert", "--yes")
-    # The site's engine had no live-restore, so its last restart has stopped them.
-    on_host("docker", "start", "web", "hidden")
-    assert reaches(8001) and gets_out()
-    assert kernel() == host
-    assert json.loads(on_host("cat", "/etc/docker/daemon.json")) == DAEMON
-    assert on_host("cat", "/etc/hosts") == hosts
-    assert on_host("ls", *OURS.split(), check=False) == ""
-    assert on_host("getent", "passwd", "wodadmin", check=False) == ""
-    assert "wod_host" not in on_host("nft", "list", "ruleset")
-    assert "wod" not in on_host("systemctl", "list-unit-files", "wod*", "--no-legend", check=False)
 
-
-def test_what_is_changed_on_a_host_is_found_by_its_own_check(host: dict[str, str]) -> None:
+def test_what_is_changed_on_a_host_is_found_by_its_own_check(former: Former) -> None:
     """Each change by one check, which names it; the role mends what is its own, and then nothing is found."""
-    wodctl_host("apply")
     made, failed = checks()
     assert failed == {}
     assert made == len(CHANGES), "a check of the host has no change here"
@@ -245,6 +247,21 @@ def test_what_is_changed_on_a_host_is_found_by_its_own_check(host: dict[str, str
     on_host("sh", "-c", MENDED_BY_HAND)
     wodctl_host("apply")
     assert checks()[1] == {}
+
+
+def test_all_can_be_taken_back(former: Former) -> None:
+    """The host is as it was, and its engine's containers are reached as before."""
+    wodctl_host("revert", "--yes")
+    # The site's engine had no live-restore, so its last restart has stopped them.
+    on_host("docker", "start", "web", "hidden")
+    assert reaches(8001) and gets_out()
+    assert kernel() == former.kernel
+    assert json.loads(on_host("cat", "/etc/docker/daemon.json")) == DAEMON
+    assert on_host("cat", "/etc/hosts") == former.hosts
+    assert on_host("ls", *OURS.split(), check=False) == ""
+    assert on_host("getent", "passwd", "wodadmin", check=False) == ""
+    assert "wod_host" not in on_host("nft", "list", "ruleset")
+    assert "wod" not in on_host("systemctl", "list-unit-files", "wod*", "--no-legend", check=False)
 
 
 def checks() -> tuple[int, dict[str, str]]:
