@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.images.registration_site import BACKENDS, RegistrationSite, registration_site, workshop
+from wodctl.adapters.state import StateDirectory
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,26 @@ def site(running: RegistrationSite) -> RegistrationSite:
     running.fresh()
     running.sql("DELETE FROM users WHERE username NOT IN ('moderator', 'hackshack')")
     return running
+
+
+def test_what_backends_elsewhere_know_stays_until_the_operator_wants_a_new_one(tmp_path: Path) -> None:
+    """The backend of this host is given the password that there is; once that is removed, both get a new one."""
+    state = StateDirectory(tmp_path, ROOT)
+    state.ensure_folders("")
+    state.ensure_secrets("")
+    known, own = (
+        tmp_path / f"secrets/{name}" for name in ("api-db/moderator-password", "worker/own-api-password")
+    )
+    state.ensure_api_secrets("")
+    assert known.read_text() == own.read_text()
+    known.write_text("told to others")
+    own.unlink()
+    state.ensure_api_secrets("")
+    assert known.read_text() == own.read_text() == "told to others"
+    known.unlink()
+    state.ensure_api_secrets("")
+    assert known.read_text() == own.read_text() != "told to others"
+    assert (known.stat().st_mode & 0o777, own.stat().st_mode & 0o777) == (0o400, 0o400)
 
 
 # --- The contract ---

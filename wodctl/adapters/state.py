@@ -220,18 +220,20 @@ class StateDirectory:
             # The operator's to fill in, with what the relay knows.
             Owned("secrets/api-db/smtp-password", API, API, 0o400): "",
         }
-        # The same for both, and not where the password of an API elsewhere is kept: that is the operator's.
-        password = secrets.token_urlsafe(18)
-        shared = {
-            Owned("secrets/api-db/moderator-password", API, API, 0o400): password,
-            Owned(f"secrets/worker/{OWN_API_PASSWORD}", WORKER, WORKER, 0o400): password,
-        }
-        renewed = not all((self.path / owned.path).exists() for owned in shared)
-        for owned, text in (wanted | shared).items():
-            if not (self.path / owned.path).exists() or (renewed and owned in shared):
+        for owned, text in wanted.items():
+            if not (self.path / owned.path).exists():
                 self._write(self.path / owned.path, text, mode=0o600)
-        self._ensure_owned([*wanted, *shared], base_image)
-        return self._mark([*wanted, *shared])
+        # The same for both, and not where the password of an API elsewhere is kept: that is the operator's.
+        moderator = Owned("secrets/api-db/moderator-password", API, API, 0o400)
+        own = Owned(f"secrets/worker/{OWN_API_PASSWORD}", WORKER, WORKER, 0o400)
+        known = self.path / moderator.path
+        if not (known.exists() and (self.path / own.path).exists()):
+            # Backends elsewhere may know it already; who is not root cannot read it, and they must be told a new one.
+            password = known.read_text() if os.access(known, os.R_OK) else secrets.token_urlsafe(18)
+            for owned in (moderator, own):
+                self._write(self.path / owned.path, password, mode=0o600)
+        self._ensure_owned([*wanted, moderator, own], base_image)
+        return self._mark([*wanted, moderator, own])
 
     def _mark(self, wanted: Iterable[Owned]) -> str:
         made = [f"{owned.path} {(self.path / owned.path).stat().st_mtime_ns}" for owned in wanted]
