@@ -253,7 +253,8 @@ def status(context: click.Context, as_json: bool) -> None:
                 click.secho(f"Looked at {one.checked}: {one.problem} {used.capitalize()}.", fg="red")
         for count, problem, refused in debts:
             what = "was refused" if refused else "is still to be told"
-            click.secho(f"The registration API {what}: {count} updates. {problem or ''}".rstrip(), fg="red")
+            updates = f"{count} update{'' if count == 1 else 's'}"
+            click.secho(f"The registration API {what}: {updates}. {problem or ''}".rstrip(), fg="red")
         if StateDirectory(site.state, site.root).has_secret("fixed-password"):
             click.secho(FIXED, fg="red")
     all_is_well = len(well) == len(services) and not any(one.problem for one in repositories)
