@@ -41,7 +41,7 @@ from wodctl.adapters.exports import Exports
 from wodctl.adapters.homes import Homes
 from wodctl.adapters.hub import Hub
 from wodctl.adapters.labs import Labs
-from wodctl.adapters.machines import Machines, Opened
+from wodctl.adapters.machines import MACHINES_OPENED, Machines, Opened
 from wodctl.adapters.passwords import Passwords
 from wodctl.adapters.queue import Duties, Queue, QueueLost
 from wodctl.adapters.registration import Registration, trust
@@ -186,7 +186,7 @@ def _appliances(settings: Settings) -> Everything:
             starts=settings.WODSEATSTARTS,
         ),
         Machines(settings.WODUSER, MACHINE_KEY, MACHINE_HOSTS),
-        Opened(Path(STUDENTS_DIRECTORY) / ".machines"),
+        Opened(Path(STUDENTS_DIRECTORY) / MACHINES_OPENED),
         settings.variables,
     )
 

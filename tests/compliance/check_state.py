@@ -7,10 +7,14 @@ import stat
 from pathlib import Path
 
 from tests.compliance.facts import Facts
-from wodctl.adapters.state import FOLDERS, WORKER, StateDirectory
+from wodctl.adapters import homes, passwords, trash
+from wodctl.adapters.appliances import APPLIANCES_ELSEWHERE
+from wodctl.adapters.machines import MACHINES_OPENED
+from wodctl.adapters.state import FOLDERS, GATE, WORKER, StateDirectory
+from wodctl.model import docker_host
 from wodctl.model.seat import user_name
 
-SERVANTS = {".staging", ".trash", ".passwords"}
+SERVANTS = {homes.STAGING, trash.NAME, passwords.FOLDER, APPLIANCES_ELSEWHERE, MACHINES_OPENED}
 """The worker's own folders beside the homes."""
 
 
@@ -43,8 +47,10 @@ def test_secrets_are_their_readers_alone(facts: Facts) -> None:
     for folder, _, names in os.walk(facts.state / "secrets"):
         for name in names:
             path = Path(folder, name)
-            uid, _, mode = described(path)
-            if mode & 0o077 or not stat.S_ISREG(path.lstat().st_mode):
+            uid, gid, mode = described(path)
+            # What opens other Docker hosts is the operator's, and for the gates to read.
+            shared = 0o040 if gid == GATE and Path(folder).parent == facts.state / docker_host.FOLDER else 0
+            if mode & 0o077 & ~shared or not stat.S_ISREG(path.lstat().st_mode):
                 wrong.append(f"{path.relative_to(facts.state)} is {uid} {mode:04o}")
     assert not wrong, f"{'; '.join(wrong)}; expected 0400 or 0600"
 

