@@ -314,7 +314,7 @@ def _expected(name: str, wanted: Any) -> str:
     if name == "duration":
         return "hours, as in 4"
     if name == "egress":
-        return "open, none, or a list of names, addresses and networks, as in [pypi.org, 192.0.2.0/24]"
+        return "open, none, or a list of names, addresses and networks, as in [git.example.net, 192.0.2.0/24]"
     if name == "secrets":
         return "different names of letters, digits and '_', as in [APITOKEN]"
     return {int: "a whole number", bool: "true or false"}.get((get_args(wanted) or (wanted,))[0], "a text")

@@ -163,7 +163,9 @@ class Workshops(World):
             ldap=name == "WKSHP-Ldap",
             varpass=name == "WKSHP-Told",
             compile=self.compile,
-            egress={"Lab": (), "Ldap": ("pypi.org", "unknown.example.net")}.get(name.partition("-")[2]),
+            egress={"Lab": (), "Ldap": ("git.example.net", "unknown.example.net")}.get(
+                name.partition("-")[2]
+            ),
         )
         return SimpleNamespace(name="WKSHP-" + name.partition("-")[2], duration_hours=2.5, metadata=flags)
 

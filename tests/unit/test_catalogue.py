@@ -97,8 +97,8 @@ def test_nothing_to_compile_may_be_written_in_several_ways(tmp_path: Path, text:
         ("duration: .inf", "duration is 'inf': expected hours"),
         ("egress: closed", "egress is 'closed': expected open, none, or a list of names"),
         ("egress: []", "expected open, none"),
-        ("egress: [open, pypi.org]", "expected open, none"),
-        ("egress: [https://pypi.org]", "expected open, none"),
+        ("egress: [open, git.example.net]", "expected open, none"),
+        ("egress: [https://git.example.net]", "expected open, none"),
         ("egress: [192.0.2.300]", "expected open, none"),
         ("egress: ['2001:db8::/32']", "expected open, none"),
         ("egress: [192.0.2.1/24]", "expected open, none"),
@@ -124,7 +124,10 @@ def test_a_wrong_value_is_told_with_its_file(tmp_path: Path, text: str | bytes, 
         ("", None),
         ("egress: open", None),
         ("egress: none", ()),
-        ("egress: [PyPI.org., 192.0.2.0/24, 198.51.100.7]", ("pypi.org", "192.0.2.0/24", "198.51.100.7")),
+        (
+            "egress: [Git.example.net., 192.0.2.0/24, 198.51.100.7]",
+            ("git.example.net", "192.0.2.0/24", "198.51.100.7"),
+        ),
     ],
 )
 def test_a_workshop_says_where_its_seats_may_go(tmp_path: Path, text: str, places: tuple[str, ...] | None):
