@@ -96,7 +96,8 @@ class Registration:
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise Unavailable(
                 f"{self._api} refuses the login as {self._account['username']}.",
-                hint="Correct WODAPIDBUSER, or the password in secrets/worker/api-password.",
+                hint="Correct WODAPIDBUSER, or the password in secrets/worker/api-password; that of an API on this "
+                "host is made anew by `wodctl up` once secrets/api-db/moderator-password is removed.",
             )
         self._token = token
         return token
