@@ -385,7 +385,7 @@ def stand() -> Stand:
 
 
 @contextmanager
-def leased_to(stand: Stand, customer: int, **changes: Any) -> Iterator[None]:
+def leased_to(stand: Stand, customer: int | None, **changes: Any) -> Iterator[None]:
     later = datetime.now(timezone.utc) + timedelta(hours=1)
     held = Seat(3, "ready", "WKSHP-Welcome101", "WKSHP", customer, later)
     stand.register.seat_3 = replace(held, **changes)
@@ -820,6 +820,15 @@ def test_cleanup_keeps_a_seat_that_needs_a_reset(stand: Stand) -> None:
     ]
     assert stand.register.seat_3.state == "cleaning"
     assert stand.register.seat_3.customer == 17
+
+
+def test_a_cleanup_of_a_seat_that_nobody_had_keeps_nothing_for_a_reset(stand: Stand) -> None:
+    """Nor when it is tried again, after the worker died in the middle of it."""
+    for state in ("free", "cleaning"):
+        with leased_to(stand, None, workshop=None, state=state):
+            action = stand.order("CLEANUP", 17, workshop="WKSHP-Lab")
+        assert (action.state, action.reason) == ("done", None)
+        assert stand.register.seat_3.state == "free"
 
 
 def test_reset_frees_the_seat_that_its_cleanup_kept(stand: Stand) -> None:

@@ -98,7 +98,8 @@ def _end_lease(
         take_back(number, site)
         return Outcome(updates=(registration.cleaned(leaver),))
 
-    home_stays = keep_home and seat.state != "free"
+    # Not by its state: the first attempt on a seat that nobody had may have changed that.
+    home_stays = keep_home and seat.customer is not None
     said = ["The seat waits for its RESET."] if home_stays else []
     if seat.state == "ready" and site.homes.existing(user_name(number)) is None:
         said.append(
