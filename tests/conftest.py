@@ -1,5 +1,6 @@
 """What the tests share: the checkout, and a stack of their own for those that need one."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -51,8 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What fails on a stack is told with what that stack says of itself: by then it is gone for whoever reads."""
+    """What fails is told with what its stack says of itself, and its page shows: both are gone for whoever reads."""
     report = yield
+    pages = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Page)]
+    if report.failed and pages:
+        with contextlib.suppress(Error):
+            pages[0].screenshot(path=ARTEFACTS / f"failed-{item.name.replace('/', '-')}.png")
+            report.sections.append((f"page {pages[0].url}", pages[0].locator("body").inner_text()[:3000]))
     stacks = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Stack)]
     if report.failed and stacks:
         for words in (["status"], ["action", "list"], ["mail", "list"], ["logs", "--tail=12"]):
@@ -141,8 +147,10 @@ def browser():
     name, port = f"wodtests-browser-{os.getpid()}", free_port()
     docker(
         *("run", "--detach", "--rm", "--network=host", f"--name={name}", "--shm-size=512m"),
-        # HTTP/2: Chromium ends all of it when the host gets or loses an address, and engines' networks come and go.
-        *(builder.tag("browser"), f"--remote-debugging-port={port}", "--disable-http2", "about:blank"),
+        # Chromium ends requests when the host gets or loses an address, and engines' networks come and go: not where
+        # it cannot learn of them.
+        f"--security-opt=seccomp={ROOT}/images/browser/seccomp.json",
+        *(builder.tag("browser"), f"--remote-debugging-port={port}", "about:blank"),
     )
     try:
         with sync_playwright() as playwright:

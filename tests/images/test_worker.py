@@ -144,10 +144,11 @@ class Worker:
 
 @pytest.fixture
 def worker(at_work: Worker) -> Worker:
-    """The worker, with all seats free."""
+    """The worker, with all seats free and the portal told so."""
     held = [seat.number for seat in at_work.database.seats() if seat.state != "free"]
     numbers = [at_work.order("PURGE", seat, 0) for seat in held]
     assert {at_work.ended(number).state for number in numbers} <= {"done"}
+    told_everything(at_work)
     return at_work
 
 

@@ -323,6 +323,7 @@ def test_whatever_is_ordered_every_lease_is_one_persons_and_ends(portal: Portal)
 def test_what_the_portal_is_owed_is_shown_until_it_is_told(portal: Portal) -> None:
     """By `status` and with the action; nobody waits for his seat meanwhile."""
     run = Run(portal.stack, portal)
+    run.wait_until_quiet(60)
     portal.ask("PUT", "answer/503")
     try:
         run.mail("CREATE", 5, OTHERS + 50)
