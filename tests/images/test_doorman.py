@@ -63,7 +63,7 @@ class House:
 
     def get(self, path: str, user: str = "", method: str = "GET", **headers: str) -> Answer:
         """Ask with the pass of that user's, with the path byte by byte as it is given."""
-        connection = http.client.HTTPConnection(self.address, 8000, timeout=10)
+        connection = http.client.HTTPConnection(self.address, 8000, timeout=60)
         connection.putrequest(method, path, skip_accept_encoding=True)
         if user:
             connection.putheader("Cookie", f"_xsrf=2; {seat_pass.COOKIE}={pass_of(user)}")

@@ -523,7 +523,7 @@ def test_only_seats_can_be_users(hub: Hub) -> None:
 
 def test_a_login_lasts_as_long_as_the_site_says(hub: Hub, seat_one: dict[str, Any]) -> None:
     """The login cookie ends after WODCOOKIEDAYS."""
-    connection = http.client.HTTPConnection(hub.address("proxy"), 8000, timeout=10)
+    connection = http.client.HTTPConnection(hub.address("proxy"), 8000, timeout=60)
     connection.request("GET", "/hub/login")
     answer = connection.getresponse()
     xsrf = re.search(r'name="_xsrf" value="([^"]+)"', answer.read().decode())
@@ -730,7 +730,7 @@ def test_a_server_knows_no_secret_of_ours(hub: Hub, seat_one: dict[str, Any]) ->
 
 ASK = """
 import http.client, sys
-hub = http.client.HTTPConnection("hub", 8081, timeout=10)
+hub = http.client.HTTPConnection("hub", 8081, timeout=60)
 headers = {"Forwarded": f"for={sys.argv[1]}"} | dict.fromkeys(["X-Forwarded-For", "X-Real-Ip"], sys.argv[1])
 hub.request("GET", "/hub/seat-token", headers=headers if sys.argv[1] else {})
 answer = hub.getresponse()

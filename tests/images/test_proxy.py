@@ -41,7 +41,7 @@ class Proxy:
     routes: Path
 
     def get(self, path: str, port: int = 8000, **headers: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self.address, port, timeout=10)
+        connection = http.client.HTTPConnection(self.address, port, timeout=60)
         connection.request(
             "GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()}
         )
@@ -144,7 +144,7 @@ def test_nobody_can_pretend_another_address(container: Proxy) -> None:
     seen = json.loads(text)
     assert claimed not in text
     assert seen["X-Forwarded-Proto"] == "http"
-    connection = http.client.HTTPConnection(container.address, 8000, timeout=10)
+    connection = http.client.HTTPConnection(container.address, 8000, timeout=60)
     connection.request("GET", "/echo/claim", headers={"X_Forwarded_For": claimed})
     assert claimed not in connection.getresponse().read().decode()
     time.sleep(0.5)

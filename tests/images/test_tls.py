@@ -120,7 +120,7 @@ class Site:
         """The serial number of the certificate that is shown to who asks for that name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        plain = socket.create_connection((self.address, 8000), timeout=10)
+        plain = socket.create_connection((self.address, 8000), timeout=60)
         with context.wrap_socket(plain, server_hostname=name) as secure:
             shown = secure.getpeercert(binary_form=True)
         assert shown
@@ -131,7 +131,7 @@ class Site:
     ) -> http.client.HTTPResponse:
         """Ask as a browser that knows the authority and insists on the name; the body is in `text`."""
         context = ssl.create_default_context(cafile=authority or self.authority.file)
-        plain = socket.create_connection((self.address, port), timeout=10)
+        plain = socket.create_connection((self.address, port), timeout=60)
         with context.wrap_socket(plain, server_hostname=HOST) as secure:
             secure.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
             answer = http.client.HTTPResponse(secure)  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def test_tls_with_files(site: Site) -> None:
     assert {site.serial(None), site.serial("other.test")} == {first}
 
     # Plain HTTP is led over at its own port, and gets nothing at the others.
-    connection = http.client.HTTPConnection(site.address, 8080, timeout=10)
+    connection = http.client.HTTPConnection(site.address, 8080, timeout=60)
     connection.request("GET", "/user/student3/lab?a=b", headers={"Host": HOST})
     redirect = connection.getresponse()
     assert (redirect.status, redirect.getheader("Location")) == (
@@ -265,11 +265,11 @@ def test_tls_with_files(site: Site) -> None:
         f"https://{HOST}:18743/user/student3/lab?a=b",
     )
     for port in (8000, 8021):
-        connection = http.client.HTTPConnection(site.address, port, timeout=10)
+        connection = http.client.HTTPConnection(site.address, port, timeout=60)
         connection.request("GET", "/", headers={"Host": HOST})
         assert connection.getresponse().status in (400, 404), port
     # The worker, inside, needs none of it.
-    connection = http.client.HTTPConnection(site.address, 8001, timeout=10)
+    connection = http.client.HTTPConnection(site.address, 8001, timeout=60)
     connection.request("GET", "/")
     assert connection.getresponse().status == 200
 
@@ -337,7 +337,7 @@ def test_tls_from_an_acme_authority(folder: Path) -> None:
     management = docker("inspect", "--format", form, f"{NAME}-pebble").strip()
     context = ssl.create_default_context(cafile=authority.file)
     context.check_hostname = False
-    asked = http.client.HTTPSConnection(management, 15000, context=context, timeout=10)
+    asked = http.client.HTTPSConnection(management, 15000, context=context, timeout=60)
     asked.request("GET", "/roots/0")
     root = folder / "root.crt"
     root.write_bytes(asked.getresponse().read())

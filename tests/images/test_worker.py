@@ -129,7 +129,7 @@ class Worker:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         address = docker("inspect", "-f", form, name).strip()
         request = urllib.request.Request(f"http://{address}:{port}/{path}", method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own container
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own container
             return json.loads(answer.read() or b"null")
 
     def kill(self) -> None:

@@ -19,7 +19,7 @@ def send_as_the_original(stack: Stack, subject: str, content: str) -> None:
         f"HELO portal.example.net\nMAIL FROM: wodadmin@localhost\nRCPT TO: wodadmin@127.0.0.1\n"
         f"DATA\nSubject: {subject}\n{content}\n.\n"
     )
-    with socket.create_connection(("127.0.0.1", stack.mail_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", stack.mail_port), timeout=60) as connection:
         connection.sendall(dialogue.encode())
         assert connection.recv(1) == b"2"
 

@@ -279,7 +279,7 @@ def test_views_differ_as_participants_do(desk):
 def status(url: str, host: str = "") -> int:
     request = urllib.request.Request(url, headers={"Host": host} if host else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

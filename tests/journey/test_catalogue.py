@@ -219,7 +219,7 @@ def test_two_docker_hosts_see_nothing_of_each_other(seats, worked):
     (address,) = {network["IPAddress"] for network in networks.values()} - {""}
     port = mine.over_there("printenv HTTPPORT")
     mine.over_there(f"docker run --detach --rm --name open --publish {port}:8080 busybox httpd -f -p 8080")
-    from_outside = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)
+    from_outside = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
     from_outside.request("GET", "/")
     assert from_outside.getresponse().status in (200, 404)
     gateways = docker("network", "inspect", "--format={{range .IPAM.Config}}{{.Gateway}} {{end}}", "bridge",

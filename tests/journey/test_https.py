@@ -79,7 +79,7 @@ def test_a_participant_works_over_https_while_the_certificate_is_renewed(secure,
     finally:
         context.close()
 
-    plain = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=10)
+    plain = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
     plain.request("GET", "/hub/login")
     assert plain.getresponse().status in (400, 404)
     stack.wodctl("student", "wipe", "14", "--yes")

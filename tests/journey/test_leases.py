@@ -73,7 +73,7 @@ class Portal:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         address = docker("inspect", "-f", form, self.container).strip()
         request = urllib.request.Request(f"http://{address}:8021/{path}", method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own container
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own container
             return json.loads(answer.read() or b"null")
 
     def rows(self) -> dict[str, dict[str, str]]:
